@@ -1,0 +1,35 @@
+"""Distil a BERT: Wikipedia to DistilBERT to five GLUE tasks. `snakemake --cores N` does all of it."""
+
+from snakemake.utils import min_version, validate
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+validate(config, "workflow/schemas/config.schema.yaml")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/corpus.smk"
+include: "workflow/rules/tasks.smk"
+include: "workflow/rules/teacher.smk"
+include: "workflow/rules/pretrain.smk"
+include: "workflow/rules/finetune.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        "results/cross_evaluation.csv",
+        "results/summary.csv",
+        "results/summary.md",
+        "results/exports.json",
+        expand(
+            "results/plots/{figure}.{form}",
+            figure=["accuracy", "cross_evaluation", "training_curves"],
+            form=["png", "svg"],
+        ),

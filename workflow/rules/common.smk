@@ -1,0 +1,143 @@
+"""Helpers of the rules: settings, code digests, names of files. No rule stands here."""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+from distilbert.digest import code_digest
+from distilbert.sources import corpus_files
+
+# Threads that wait for work must not spin: two jobs that shared two cores ran ten times faster so.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def cfg(path, *, without=()):
+    """Return the setting at a dotted path of the config, a section without the keys named in `without`."""
+    value = config
+    for key in path.split("."):
+        value = value[key]
+    if isinstance(value, dict):
+        return {key: item for key, item in value.items() if key not in without}
+    return value
+
+
+def settings(**values):
+    """Return what a step needs as one canonical JSON string: Snakemake compares params without their names."""
+    return json.dumps(values, sort_keys=True)
+
+
+def code(script):
+    """Return the digest of a script and of all local modules that it imports."""
+    return code_digest(SCRIPTS / script)
+
+
+def model_files(folder):
+    """Return the files of a Hugging Face model folder by name; `weights` is the one that others ask for."""
+    return {
+        "weights": f"{folder}/model.safetensors",
+        "config": f"{folder}/config.json",
+        "model_tokenizer": f"{folder}/tokenizer.json",
+        "model_tokenizer_config": f"{folder}/tokenizer_config.json",
+    }
+
+
+def from_folder(section, filename):
+    """Return the rule input `source` of a section whose source is a folder, else none."""
+    return {"source": f"{cfg(section + '.folder')}/{filename}"} if cfg(f"{section}.source") == "folder" else {}
+
+
+def from_hub(section):
+    """Return repository and revision of a section whose source is the Hub, else nothing."""
+    return cfg(f"{section}.hub") if cfg(f"{section}.source") == "hub" else {}
+
+
+def corpus_shards():
+    """Return {shard name: where its corpus file lies}, for the shards that are used."""
+    source = cfg("corpus.source")
+    if source == "folder":
+        shards = corpus_files(Path(cfg("corpus.folder")))
+    elif source == "hub":
+        names = [cfg("corpus.hub.files").format(shard=i) for i in range(cfg("corpus.hub.num_shards"))]
+        shards = {Path(name).stem: f"results/corpus/{Path(name).name}" for name in names}
+    else:
+        names = [f"shard-{i:02d}" for i in range(cfg("corpus.synthetic.num_shards"))]
+        shards = {name: f"results/corpus/{name}.parquet" for name in names}
+    return dict(list(shards.items())[: cfg("corpus.max_shards")])
+
+
+def token_shards(split):
+    """Return the token shards of a split."""
+    return [f"results/tokens/{shard}/{split}.arrow" for shard in SHARDS]
+
+
+def task_source(task, split):
+    """Return where a task's GLUE file lies."""
+    folder = cfg("tasks.folder") if cfg("tasks.source") == "folder" else "results/glue"
+    return f"{folder}/{task}/{split}-00000-of-00001.parquet"
+
+
+def teacher_init():
+    """Return the rule input `init` of a teacher whose training starts from a checkpoint, else none."""
+    folder = cfg("teacher.train.init")
+    return {"init": f"{folder}/model.safetensors"} if folder else {}
+
+
+def teacher_curve():
+    """Return the rule input `teacher`, the training curve of a teacher that was trained here, else none."""
+    return {"teacher": "results/teacher/training.csv"} if cfg("teacher.source") == "train" else {}
+
+
+def direct_teacher(wildcards):
+    """Return the folder of the teacher of a direct distillation: fine-tuned with the same seed, or raw."""
+    if cfg("direct_distillation.teacher") == "raw":
+        return "results/teacher"
+    return f"results/models/teacher/{wildcards.task}/seed{wildcards.seed}"
+
+
+def fine_tuned_models():
+    """Return approach, task and seed of every fine-tuned model, in the order of the tables."""
+    approaches = ["pretrained", "teacher", "direct"] + ["scratch"] * cfg("finetune.scratch")
+    return [
+        {"approach": approach, "task": task, "seed": seed}
+        for approach in approaches
+        for task in TASK_NAMES
+        for seed in cfg("finetune.seeds")
+    ]
+
+
+def per_model(pattern):
+    """Return a file name for every fine-tuned model."""
+    return [pattern.format(**model) for model in MODELS]
+
+
+# What each approach of the rule `finetune` starts from.
+ENCODERS = {
+    "pretrained": "results/student/pretrained",
+    "scratch": "results/student/random",
+    "teacher": "results/teacher",
+}
+# GPUs that a training asks for: one where this machine has any. A cluster's profile overrides it (set-resources),
+# and the number of GPUs that may be used at once stands in the profile too.
+GPU = int(any(Path(device).exists() for device in ("/dev/nvidia0", "/dev/dxg")))
+SHARDS = corpus_shards()
+TASK_NAMES = cfg("tasks.names")
+MODELS = fine_tuned_models()
+DATA_IN_WORDS = {
+    "synthetic": "Generated demo tasks",
+    "folder": "GLUE files of a folder",
+    "hub": "GLUE",
+}[cfg("tasks.source")]
+CORPUS_SPLIT = {key: cfg(f"corpus.{key}") for key in ("validation_fraction", "test_fraction")}
+TOKENIZER = "results/tokenizer/tokenizer.json"
+
+
+wildcard_constraints:
+    shard="|".join(map(re.escape, SHARDS)),
+    task="|".join(TASK_NAMES),
+    seed=r"\d+",
+    approach="pretrained|scratch|teacher",

@@ -1,0 +1,56 @@
+"""Cross-evaluation: every fine-tuned model on every task's test set."""
+
+
+rule score_model:
+    input:
+        model="results/models/{approach}/{task}/seed{seed}/model.safetensors",
+        tests=expand("results/tasks/{name}/test.arrow", name=TASK_NAMES),
+    output:
+        predictions="results/predictions/{approach}/{task}/seed{seed}.arrow",
+        metrics="results/predictions/{approach}/{task}/seed{seed}.json",
+    params:
+        settings=lambda w: settings(task=w.task, tasks=TASK_NAMES, precision=cfg("finetune.precision")),
+        code=code("score_model.py"),
+    wildcard_constraints:
+        approach="pretrained|scratch|teacher|direct",
+    log:
+        "logs/score_model/{approach}/{task}/seed{seed}.log",
+    resources:
+        gpu=GPU,
+    script:
+        "../scripts/score_model.py"
+
+
+rule collect_results:
+    input:
+        predictions=per_model("results/predictions/{approach}/{task}/seed{seed}.arrow"),
+    output:
+        cross_evaluation="results/cross_evaluation.csv",
+        summary="results/summary.csv",
+        markdown="results/summary.md",
+        record="results/summary.json",
+    params:
+        settings=settings(models=MODELS, is_real_glue=cfg("tasks.source") != "synthetic"),
+        code=code("collect_results.py"),
+    log:
+        "logs/collect_results.log",
+    script:
+        "../scripts/collect_results.py"
+
+
+rule verify_exports:
+    input:
+        models=[
+            "results/teacher/model.safetensors",
+            "results/student/pretrained/model.safetensors",
+            *per_model("results/models/{approach}/{task}/seed{seed}/model.safetensors"),
+        ],
+    output:
+        report="results/exports.json",
+    params:
+        settings=settings(),
+        code=code("verify_exports.py"),
+    log:
+        "logs/verify_exports.log",
+    script:
+        "../scripts/verify_exports.py"

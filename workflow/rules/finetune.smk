@@ -1,0 +1,55 @@
+"""Fine-tuning on the tasks, and direct distillation without pretraining."""
+
+
+rule finetune:
+    input:
+        encoder=lambda w: f"{ENCODERS[w.approach]}/model.safetensors",
+        train="results/tasks/{task}/train.arrow",
+        validation="results/tasks/{task}/validation.arrow",
+        tokenizer=TOKENIZER,
+    output:
+        **model_files("results/models/{approach}/{task}/seed{seed}"),
+        curve="results/models/{approach}/{task}/seed{seed}/training.csv",
+        metrics="results/models/{approach}/{task}/seed{seed}/metrics.json",
+    params:
+        settings=lambda w: settings(
+            task=w.task, seed=int(w.seed), training=cfg("finetune", without=("scratch", "seeds"))
+        ),
+        code=code("finetune.py"),
+    log:
+        "logs/finetune/{approach}/{task}/seed{seed}.log",
+    benchmark:
+        "benchmarks/results/finetune/{approach}/{task}/seed{seed}.tsv"
+    resources:
+        gpu=GPU,
+    script:
+        "../scripts/finetune.py"
+
+
+rule distill_task:
+    input:
+        teacher=lambda w: f"{direct_teacher(w)}/model.safetensors",
+        student="results/student/random/model.safetensors",
+        train="results/tasks/{task}/train.arrow",
+        validation="results/tasks/{task}/validation.arrow",
+        tokenizer=TOKENIZER,
+    output:
+        **model_files("results/models/direct/{task}/seed{seed}"),
+        curve="results/models/direct/{task}/seed{seed}/training.csv",
+        metrics="results/models/direct/{task}/seed{seed}/metrics.json",
+    params:
+        settings=lambda w: settings(
+            task=w.task,
+            seed=int(w.seed),
+            teacher=cfg("direct_distillation.teacher"),
+            training=cfg("direct_distillation", without=("teacher",)),
+        ),
+        code=code("distill_task.py"),
+    log:
+        "logs/distill_task/{task}/seed{seed}.log",
+    benchmark:
+        "benchmarks/results/distill_task/{task}/seed{seed}.tsv"
+    resources:
+        gpu=GPU,
+    script:
+        "../scripts/distill_task.py"

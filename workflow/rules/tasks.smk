@@ -1,0 +1,56 @@
+"""Tasks: from GLUE's files to labelled token shards."""
+
+if cfg("tasks.source") == "synthetic":
+
+    rule generate_task:
+        output:
+            train="results/glue/{task}/train-00000-of-00001.parquet",
+            validation="results/glue/{task}/validation-00000-of-00001.parquet",
+        params:
+            settings=lambda w: settings(task=w.task, seed=cfg("seed"), **cfg("tasks.synthetic")),
+            code=code("generate_task.py"),
+        log:
+            "logs/generate_task/{task}.log",
+        script:
+            "../scripts/generate_task.py"
+
+elif cfg("tasks.source") == "hub":
+
+    rule fetch_task:
+        output:
+            train="results/glue/{task}/train-00000-of-00001.parquet",
+            validation="results/glue/{task}/validation-00000-of-00001.parquet",
+        params:
+            settings=lambda w: settings(task=w.task, **cfg("tasks.hub")),
+            code=code("fetch_task.py"),
+        log:
+            "logs/fetch_task/{task}.log",
+        resources:
+            download=1,
+        script:
+            "../scripts/fetch_task.py"
+
+
+rule prepare_task:
+    input:
+        train_source=lambda w: task_source(w.task, "train"),
+        validation_source=lambda w: task_source(w.task, "validation"),
+        tokenizer=TOKENIZER,
+    output:
+        train="results/tasks/{task}/train.arrow",
+        validation="results/tasks/{task}/validation.arrow",
+        test="results/tasks/{task}/test.arrow",
+        manifest="results/tasks/{task}/manifest.json",
+    params:
+        settings=lambda w: settings(
+            task=w.task,
+            seed=cfg("seed"),
+            split=cfg("tasks.split"),
+            max_length=cfg("tasks.max_length"),
+            max_train_examples=cfg("tasks.max_train_examples"),
+        ),
+        code=code("prepare_task.py"),
+    log:
+        "logs/prepare_task/{task}.log",
+    script:
+        "../scripts/prepare_task.py"

@@ -1,0 +1,89 @@
+"""Checkpoints that survive a kill at any moment, and are resumed only by the step that wrote them.
+
+A step's checkpoints lie in a folder of their own, outside the declared outputs (Snakemake empties those
+before a job and deletes them when it fails), named by a fingerprint of everything that decides the result:
+settings, code and inputs. An edit of any of them gives another folder, so a stale checkpoint is never resumed.
+
+Each checkpoint is one safetensors file, never a pickle: the tensors, and the training's state as JSON in the
+metadata. It is written under a temporary name, flushed, and renamed to a name that holds its step and its
+SHA-256, so that one rename makes it valid and a damaged one is known by its name. The one before it is kept.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from distilbert.files import sha256, sync
+
+# Checkpoints that are kept: the newest, and one to fall back on.
+GENERATIONS = 2
+
+log = logging.getLogger(__name__)
+
+
+def fingerprint(settings: dict, code: str, inputs: Iterable[Path]) -> str:
+    """Return 16 hexadecimal digits over a step's settings, its code digest and the content of its inputs."""
+    parts = [json.dumps(settings, sort_keys=True), code, *(sha256(path) for path in inputs)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+class Checkpoints:
+    """The checkpoints of one training, in a folder that one process at a time may write."""
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        self._lock = None
+
+    def lock(self) -> None:
+        """Take the folder until this process ends.
+
+        Raises:
+            RuntimeError: another process has it; the message names its pid.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = open(self.folder / "lock", "a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.seek(0)
+            owner = self._lock.read().strip()
+            raise RuntimeError(f"{self.folder}: another training (pid {owner}) is writing here") from None
+        self._lock.truncate(0)
+        self._lock.write(f"{os.getpid()}\n")
+        self._lock.flush()
+        for unfinished in self.folder.glob("*.tmp"):
+            unfinished.unlink()
+
+    def save(self, tensors: dict[str, Tensor], state: dict, *, step: int) -> None:
+        """Write tensors and a JSON-able state as they are after `step` optimizer steps; keep two generations."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / "checkpoint.tmp"
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(tensors, temporary, metadata={"state": json.dumps(state)})
+        sync(temporary)
+        os.replace(temporary, self.folder / f"step-{step:010d}-{sha256(temporary)}.safetensors")
+        sync(self.folder)
+        for outdated in self._newest_first()[GENERATIONS:]:
+            outdated.unlink()
+
+    def load(self) -> tuple[dict[str, Tensor], dict] | None:
+        """Return (tensors, state) of the newest undamaged checkpoint, or None where there is none."""
+        for path in self._newest_first():
+            if sha256(path) != path.stem.rsplit("-", 1)[1]:
+                log.warning("%s: damaged checkpoint, falling back on the one before it", path)
+                continue
+            with safe_open(path, framework="pt") as file:
+                state = json.loads(file.metadata()["state"])
+                return {key: file.get_tensor(key) for key in file.keys()}, state
+        return None
+
+    def _newest_first(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*.safetensors"), reverse=True)

@@ -1,0 +1,199 @@
+"""What each training of the project minimises; the losses themselves are in `losses`.
+
+An objective turns the rows of one optimizer step into micro-batches that know the counts of the whole step,
+and a micro-batch into losses already divided by those counts. So the losses of a step's micro-batches add up
+to exactly the step's losses, however it was cut.
+
+Only the positions that count are computed: hidden states of pads never reach a vocabulary or a loss, and the
+masked-LM training computes the vocabulary logits of its targets alone.
+
+Shapes: B sequences, T tokens, N non-pad tokens, M masked tokens, D hidden, V vocabulary, C classes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from distilbert import losses
+from distilbert.batching import BatchPlan, pad, split_by_tokens
+from distilbert.config import DirectDistillationConfig, MaskedLMConfig, PretrainConfig
+from distilbert.masking import mask_tokens, target_weights
+from distilbert.model import MaskedLM, SequenceClassifier
+from distilbert.tokens import TokenShards
+
+
+@dataclass(frozen=True)
+class MaskedMicroBatch:
+    """ids: (B, T) corrupted. mask: (B, T) bool. targets: (B, T) bool. original: (B, T) ids before corruption.
+
+    step_tokens, step_targets: non-pad tokens and targets of the whole step.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    targets: Tensor
+    original: Tensor
+    num_tokens: int
+    step_tokens: int
+    step_targets: int
+
+
+class MaskedLMObjective:
+    """Masked-LM training: cross-entropy at the targets (Devlin et al. 2019, section 3.1)."""
+
+    def __init__(self, shards: TokenShards, counts: Tensor, config: MaskedLMConfig, device: torch.device):
+        self.shards, self.config, self.device = shards, config, device
+        self.weights = target_weights(counts, shards.vocabulary.special_ids, smoothing=config.mlm_smoothing)
+
+    def prepare(self, rows: np.ndarray, generator: torch.Generator) -> list[MaskedMicroBatch]:
+        """Mask the whole step, then cut it into micro-batches."""
+        step = pad(self.shards, rows)
+        original, mask = torch.from_numpy(step.ids), torch.from_numpy(step.mask)
+        corrupted, targets = mask_tokens(
+            original,
+            mask,
+            self.weights,
+            mask_id=self.shards.vocabulary.mask,
+            probability=self.config.mlm_probability,
+            generator=generator,
+        )
+        counts = {"step_tokens": step.num_tokens, "step_targets": max(1, int(targets.sum()))}
+        micro_batches, start = [], 0
+        for part in split_by_tokens(rows, self.shards.lengths, self.config.max_tokens_per_forward):
+            end, longest = start + len(part), int(self.shards.lengths[part].max())
+            cut = [t[start:end, :longest].to(self.device) for t in (corrupted, mask, targets, original)]
+            micro_batches.append(MaskedMicroBatch(*cut, num_tokens=int(mask[start:end].sum()), **counts))
+            start = end
+        return micro_batches
+
+    def losses(self, model: MaskedLM, batch: MaskedMicroBatch) -> dict[str, Tensor]:
+        """Return {"loss"}: the mean cross-entropy per target."""
+        hidden = model.encoder(batch.ids, batch.mask)[batch.targets]  # (M, D)
+        loss = losses.cross_entropy(model.vocabulary_logits(hidden), batch.original[batch.targets])
+        return {"loss": loss / batch.step_targets}
+
+
+class DistillationObjective(MaskedLMObjective):
+    """Distillation pretraining: soft-target KL + masked LM + cosine of the last hidden states (section 3).
+
+    KL and cosine are means over all non-pad tokens, [CLS] and [SEP] included; masked LM over the targets.
+    Teacher and student read the same corrupted sequences.
+    """
+
+    def __init__(self, teacher: MaskedLM, *args):
+        super().__init__(*args)
+        self.teacher = teacher.eval().requires_grad_(False)
+        self.config: PretrainConfig
+
+    def losses(self, model: MaskedLM, batch: MaskedMicroBatch) -> dict[str, Tensor]:
+        """Return {"loss", "ce", "mlm", "cos"}: the weighted sum and its three parts, unweighted."""
+        with torch.no_grad():
+            teacher_hidden = self.teacher.encoder(batch.ids, batch.mask)[batch.mask]  # (N, D)
+            teacher_logits = self.teacher.vocabulary_logits(teacher_hidden)  # (N, V)
+        hidden = model.encoder(batch.ids, batch.mask)[batch.mask]  # (N, D)
+        logits = model.vocabulary_logits(hidden)  # (N, V)
+        is_target = batch.targets[batch.mask]  # (N,)
+        kl = losses.soft_target_kl(logits, teacher_logits, temperature=self.config.temperature) / batch.step_tokens
+        mlm = losses.cross_entropy(logits[is_target], batch.original[batch.targets]) / batch.step_targets
+        cos = losses.cosine_distance(hidden, teacher_hidden) / batch.step_tokens
+        total = self.config.alpha_ce * kl + self.config.alpha_mlm * mlm + self.config.alpha_cos * cos
+        return {"loss": total, "ce": kl, "mlm": mlm, "cos": cos}
+
+
+@dataclass(frozen=True)
+class LabelledMicroBatch:
+    """ids, mask, token_types: (B, T). labels: (B,). rows: (B,) of the shards. step_examples: of the whole step."""
+
+    ids: Tensor
+    mask: Tensor
+    token_types: Tensor
+    labels: Tensor
+    rows: np.ndarray
+    num_tokens: int
+    step_examples: int
+
+
+class ClassificationObjective:
+    """Fine-tuning: cross-entropy with the labels."""
+
+    def __init__(self, examples: TokenShards, max_tokens_per_forward: int, device: torch.device):
+        self.examples, self.max_tokens, self.device = examples, max_tokens_per_forward, device
+
+    def prepare(self, rows: np.ndarray, generator: torch.Generator) -> list[LabelledMicroBatch]:
+        """Cut the step into micro-batches; nothing here is random."""
+        return list(labelled_micro_batches(self.examples, rows, self.max_tokens, self.device))
+
+    def losses(self, model: SequenceClassifier, batch: LabelledMicroBatch) -> dict[str, Tensor]:
+        """Return {"loss"}: the mean cross-entropy per example."""
+        logits = model(batch.ids, batch.mask, batch.token_types)
+        return {"loss": losses.cross_entropy(logits, batch.labels) / batch.step_examples}
+
+
+class DirectDistillationObjective(ClassificationObjective):
+    """Direct distillation: hard cross-entropy + soft-target KL + cosine on [CLS], each a mean per example.
+
+    teacher_logits: (examples, C), teacher_cls: (examples, D), of the training set in its order: computed once,
+    before the first epoch, because a teacher without dropout says the same every time.
+    """
+
+    def __init__(
+        self,
+        examples: TokenShards,
+        teacher_logits: Tensor,
+        teacher_cls: Tensor,
+        config: DirectDistillationConfig,
+        device: torch.device,
+    ):
+        super().__init__(examples, config.max_tokens_per_forward, device)
+        self.teacher_logits, self.teacher_cls, self.config = teacher_logits, teacher_cls, config
+
+    def losses(self, model: SequenceClassifier, batch: LabelledMicroBatch) -> dict[str, Tensor]:
+        """Return {"loss", "hard", "soft", "cos"}: the weighted sum and its three parts, unweighted."""
+        cls = model.encoder(batch.ids, batch.mask, batch.token_types)[:, 0]  # (B, D)
+        logits = model.classify(cls)  # (B, C)
+        rows = torch.from_numpy(batch.rows)
+        teacher_logits, teacher_cls = (t[rows].to(self.device) for t in (self.teacher_logits, self.teacher_cls))
+        hard = losses.cross_entropy(logits, batch.labels) / batch.step_examples
+        soft = losses.soft_target_kl(logits, teacher_logits, temperature=self.config.temperature)
+        soft = soft / batch.step_examples
+        cos = losses.cosine_distance(cls, teacher_cls) / batch.step_examples
+        total = self.config.alpha_hard * hard + self.config.alpha_soft * soft + self.config.alpha_cos * cos
+        return {"loss": total, "hard": hard, "soft": soft, "cos": cos}
+
+
+def labelled_micro_batches(
+    examples: TokenShards, rows: np.ndarray, max_tokens: int, device: torch.device
+) -> Iterator[LabelledMicroBatch]:
+    """Yield padded micro-batches of rows that are sorted by length."""
+    for part in split_by_tokens(rows, examples.lengths, max_tokens):
+        batch = pad(examples, part)
+        tensors = (batch.ids, batch.mask, batch.token_types, batch.labels)
+        yield LabelledMicroBatch(
+            *(torch.from_numpy(array).to(device) for array in tensors),
+            rows=part,
+            num_tokens=batch.num_tokens,
+            step_examples=len(rows),
+        )
+
+
+def mean_losses(
+    model: nn.Module, objective: MaskedLMObjective, *, seed: int, max_sequences: int | None = None
+) -> dict[str, float]:
+    """Return an objective's losses over its shards: every sequence once, with masks that `seed` alone decides.
+
+    `max_sequences` takes a fixed random subset, for the validations during a run.
+    """
+    num_rows = len(objective.shards)
+    order = np.random.default_rng(seed).permutation(num_rows)[:max_sequences]
+    plan = BatchPlan(objective.shards.lengths[order], batch_size=objective.config.batch_size, seed=seed)
+    sums, num_tokens = {}, 0
+    for step in range(plan.steps_per_epoch):
+        generator = torch.Generator().manual_seed(seed + step)
+        for batch in objective.prepare(order[plan.rows(0, step)], generator):
+            for name, value in objective.losses(model, batch).items():
+                sums[name] = sums.get(name, 0.0) + value.item() * batch.step_tokens
+            num_tokens += batch.num_tokens
+    return {name: value / num_tokens for name, value in sums.items()}

@@ -1,0 +1,212 @@
+"""Figures from tables, made to be read by anyone: direct labels, units, colours that colour-blind readers tell apart.
+
+Never imports torch. Colours: Okabe & Ito's palette.
+"""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt  # noqa: E402  (the backend is chosen first)
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+from distilbert.files import atomic_path  # noqa: E402
+from distilbert.tasks import APPROACHES, METRIC_TITLES, TASKS  # noqa: E402
+
+APPROACH_COLOURS = {"teacher": "#0072B2", "pretrained": "#E69F00", "direct": "#009E73", "scratch": "#CC79A7"}
+PUBLISHED_COLOUR = "#000000"
+LOSS_TITLES = {
+    "loss": "Total (weighted)",
+    "ce": "KL to the teacher",
+    "mlm": "Masked LM",
+    "cos": "Cosine distance",
+}
+TRAIN_COLOUR, VALIDATION_COLOUR = "#56B4E9", "#D55E00"
+
+plt.rcParams.update(
+    {
+        "font.size": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlelocation": "left",
+        "axes.titlesize": 11,
+        "figure.constrained_layout.use": True,
+        "svg.hashsalt": "distilbert",  # the same figure gives the same file
+    }
+)
+
+
+def save(figure: Figure, png: Path, svg: Path) -> None:
+    """Write a figure as PNG and as SVG, each whole or not at all, without a date in it."""
+    for path, form, options in ((png, "png", {"dpi": 160}), (svg, "svg", {"metadata": {"Date": None}})):
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, format=form, **options)
+    plt.close(figure)
+
+
+def accuracy_bars(summary: pd.DataFrame, *, subtitle: str) -> Figure:
+    """Return grouped bars per task: accuracy above, the paper's own metric below, one bar per approach.
+
+    summary: the rows of summary.csv. Whiskers span the seeds; a line marks the majority class; a diamond the
+    published DistilBERT, where the table has it.
+    """
+    tasks = [name for name in TASKS if name in set(summary["task"])]
+    approaches = [name for name in APPROACHES if name in set(summary["approach"])]
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(11, 8.4))
+    for axes, column in ((top, "accuracy"), (bottom, "score")):
+        _grouped_bars(axes, summary, tasks, approaches, column)
+    for position, task in enumerate(tasks):
+        rows = summary[summary["task"] == task]
+        majority = 100 * rows["majority"].iloc[0]
+        top.hlines(majority, position - 0.45, position + 0.45, color="#444444", lw=1.4, ls=(0, (4, 2)))
+        published = rows.loc[rows["approach"] == "pretrained", "published"]
+        if published.notna().any():
+            marker = {"marker": "D", "s": 44, "color": PUBLISHED_COLOUR, "zorder": 5}
+            bottom.scatter([position], [published.iloc[0]], **marker)
+            if TASKS[task].metric == "accuracy":
+                top.scatter([position], [published.iloc[0]], **marker)
+    top.plot([], [], color="#444444", lw=1.4, ls=(0, (4, 2)), label="Majority class")
+    if summary["published"].notna().any():
+        top.scatter([], [], marker="D", s=44, color=PUBLISHED_COLOUR, label="DistilBERT, published (dev set)")
+    counts = {task: int(summary.loc[summary["task"] == task, "n"].iloc[0]) for task in tasks}
+    titles = [TASKS[task].title for task in tasks]
+    top.set_xticks(range(len(tasks)), [f"{t}\n(n = {counts[k]:,})" for t, k in zip(titles, tasks, strict=True)])
+    metrics = [METRIC_TITLES[TASKS[task].metric] for task in tasks]
+    bottom.set_xticks(range(len(tasks)), [f"{t}\n{m}" for t, m in zip(titles, metrics, strict=True)])
+    top.set_ylabel("Accuracy on the test set (%)")
+    bottom.set_ylabel("The paper's own metric (× 100)")
+    top.set_ylim(0, 109)
+    low = min(0, 100 * float(summary["score_min"].min()) - 6)
+    bottom.set_ylim(low, 109)
+    bottom.axhline(0, color="#444444", lw=0.8)
+    top.set_title(f"Accuracy by task. {subtitle}")
+    bottom.set_title("The same models by the metric that the paper reports for each task")
+    figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def _grouped_bars(axes, summary: pd.DataFrame, tasks: list[str], approaches: list[str], column: str) -> None:
+    width = 0.86 / len(approaches)
+    for number, approach in enumerate(approaches):
+        rows = summary[summary["approach"] == approach].set_index("task").reindex(tasks)
+        x = np.arange(len(tasks)) + (number - (len(approaches) - 1) / 2) * width
+        values = 100 * rows[column].to_numpy()
+        low, high = (100 * rows[f"{column}_{end}"].to_numpy() for end in ("min", "max"))
+        axes.bar(x, values, width * 0.92, color=APPROACH_COLOURS[approach], label=APPROACHES[approach])
+        spread = np.clip([values - low, high - values], 0, None)
+        axes.errorbar(x, values, spread, fmt="none", ecolor="#333333", elinewidth=1, capsize=2)
+        for position, value, top in zip(x, values, high, strict=True):
+            if np.isfinite(value):
+                axes.annotate(
+                    f"{value:.0f}", (position, max(top, 0)), (0, 3), textcoords="offset points", ha="center", fontsize=8
+                )
+
+
+def cross_evaluation_heat_map(cells: pd.DataFrame, majority: dict[str, float], *, subtitle: str) -> Figure:
+    """Return one heat map per approach: trained on (rows) against evaluated on (columns).
+
+    cells: the rows of cross_evaluation.csv; a cell shows the median accuracy over the seeds, its colour how far
+    that is above or below the majority class of the task that is evaluated. majority: accuracy in [0, 1] by task.
+    """
+    tasks = [name for name in TASKS if name in set(cells["evaluated_on"])]
+    approaches = [name for name in ("pretrained", "direct", "teacher", "scratch") if name in set(cells["approach"])]
+    titles = [TASKS[task].title for task in tasks]
+    columns = min(2, len(approaches))
+    rows = -(-len(approaches) // columns)
+    figure, panels = plt.subplots(rows, columns, figsize=(5.4 * columns, 4.7 * rows + 0.5), squeeze=False)
+    base = np.array([majority[task] for task in tasks])
+    medians = cells.groupby(["approach", "trained_on", "evaluated_on"])["accuracy"].median()
+    limit = 100 * max(0.05, float(np.abs(medians - medians.index.get_level_values(2).map(majority).to_numpy()).max()))
+    image = None
+    for axes, approach in zip(panels.flat, approaches, strict=False):
+        matrix = medians[approach].unstack().reindex(index=tasks, columns=tasks).to_numpy()
+        above = 100 * (matrix - base)
+        image = axes.imshow(above, cmap="PuOr_r", vmin=-limit, vmax=limit)
+        for row, column in np.ndindex(matrix.shape):
+            dark = abs(above[row, column]) > 0.6 * limit
+            axes.text(
+                column,
+                row,
+                f"{100 * matrix[row, column]:.0f}",
+                ha="center",
+                va="center",
+                color="white" if dark else "black",
+                fontweight="bold" if row == column else "normal",
+            )
+        named = [f"{title}\n{100 * share:.0f}" for title, share in zip(titles, base, strict=True)]
+        axes.set_xticks(range(len(tasks)), named)
+        axes.set_yticks(range(len(tasks)), titles)
+        axes.set_xlabel("Evaluated on (its majority class below the name, %)")
+        axes.set_ylabel("Trained on")
+        axes.set_title(APPROACHES[approach])
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+    for axes in panels.flat[len(approaches) :]:
+        axes.remove()
+    figure.colorbar(image, ax=panels, label="Points above or below the majority class", shrink=0.7)
+    figure.suptitle(f"Accuracy (%) of every model on every task. {subtitle}", x=0.02, ha="left", fontsize=12)
+    return figure
+
+
+def training_curves(pretraining: dict[str, pd.DataFrame], finetuning: pd.DataFrame) -> Figure:
+    """Return the losses of the trainings on the corpus and the validation accuracy of the fine-tunings.
+
+    pretraining: {"student": curve, perhaps "teacher": curve} as the steps write them. finetuning: columns approach,
+    task, seed, epoch, accuracy.
+    """
+    tasks = [name for name in TASKS if name in set(finetuning["task"])]
+    losses = [("teacher", "loss")] if "teacher" in pretraining else []
+    losses += [("student", name) for name in LOSS_TITLES if name in pretraining["student"]]
+    columns = max(len(losses), len(tasks))
+    figure = plt.figure(figsize=(2.75 * columns, 6.6))
+    top, bottom = figure.subfigures(2, 1, hspace=0.06)
+    for axes, (which, name) in zip(top.subplots(1, len(losses), squeeze=False)[0], losses, strict=True):
+        _loss_curve(axes, pretraining[which], name)
+        axes.set_title("Teacher: masked LM" if which == "teacher" else LOSS_TITLES[name])
+    top.axes[0].set_ylabel("Loss (nats; cosine: 1 − cos)")
+    top.legend(*top.axes[-1].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    top.suptitle("Training on the corpus", x=0.02, ha="left", fontsize=12)
+    for axes, task in zip(bottom.subplots(1, len(tasks), squeeze=False, sharey=True)[0], tasks, strict=True):
+        _accuracy_curves(axes, finetuning[finetuning["task"] == task])
+        axes.set_title(TASKS[task].title)
+    bottom.axes[0].set_ylabel("Validation accuracy (%)")
+    bottom.legend(*_legend(bottom.axes), loc="outside lower center", ncols=4, frameon=False)
+    bottom.suptitle("Training on the tasks (median over the seeds)", x=0.02, ha="left", fontsize=12)
+    return figure
+
+
+def _loss_curve(axes, curve: pd.DataFrame, name: str) -> None:
+    styles = {
+        "train": {"color": TRAIN_COLOUR, "lw": 1.2, "label": "Training"},
+        "validation": {"color": VALIDATION_COLOUR, "lw": 1.4, "marker": "o", "ms": 3.5, "label": "Validation"},
+    }
+    for split, style in styles.items():
+        rows = curve[curve["split"] == split]
+        axes.plot(rows["num_tokens"] / 1e6, rows[name], **style)
+    axes.set_xlabel("Million tokens")
+    axes.set_ylim(bottom=0)
+
+
+def _accuracy_curves(axes, curves: pd.DataFrame) -> None:
+    for approach, label in APPROACHES.items():
+        rows = curves[curves["approach"] == approach]
+        if len(rows):
+            medians = rows.groupby("epoch")["accuracy"].median()
+            axes.plot(
+                medians.index, 100 * medians, color=APPROACH_COLOURS[approach], marker="o", ms=3.5, lw=1.4, label=label
+            )
+    axes.set_xlabel("Epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _legend(panels) -> tuple[list, list]:
+    """Return the handles and labels that stand in any of the panels, each once."""
+    found = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    return list(found.values()), list(found)

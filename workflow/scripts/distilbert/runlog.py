@@ -1,0 +1,133 @@
+"""How a step runs: its log file, its errors in one line, and the provenance of what it writes.
+
+`run` is the only place that knows Snakemake. It calls a step's `main` with plain values: each input and
+output by its name as a `Path` (or a list of them), and the settings from the rule's canonical JSON.
+"""
+
+import ctypes
+import inspect
+import json
+import logging
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+# Packages whose versions can change a result.
+RECORDED_PACKAGES = (
+    "torch",
+    "numpy",
+    "tokenizers",
+    "pyarrow",
+    "pandas",
+    "datasets",
+    "transformers",
+    "snakemake",
+)
+PR_SET_PDEATHSIG = 1
+
+log = logging.getLogger("distilbert")
+
+
+def run(main: Callable, snakemake) -> None:
+    """Call a step's `main` for a Snakemake job; on an error log the traceback, print one line, exit with 1.
+
+    `main` is given what its signature asks for: inputs and outputs by name, `settings` (dict) and `code`
+    (the digest of the step's source).
+    """
+    die_with_parent()
+    path = Path(snakemake.log[0]) if snakemake.log else None
+    start_logging(path)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(snakemake.threads)
+    named = {name: _paths(value) for files in (snakemake.input, snakemake.output) for name, value in files.items()}
+    values = {**named, "settings": json.loads(snakemake.params.settings), "code": snakemake.params.code}
+    wanted = inspect.signature(main).parameters
+    try:
+        main(**{name: value for name, value in values.items() if name in wanted})
+    except Exception as error:
+        log.debug("traceback", exc_info=True)
+        message = " ".join(str(error).split()) or type(error).__name__
+        log.error("%s: %s%s", snakemake.rule, message, f" (more in {path})" if path else "")
+        sys.exit(1)
+
+
+def _paths(value) -> Path | list[Path]:
+    return Path(value) if isinstance(value, str) else [Path(item) for item in value]
+
+
+def start_logging(path: Path | None) -> None:
+    """Send everything to the log file, and warnings and errors to the terminal too."""
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setLevel(logging.WARNING)
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    handlers: list[logging.Handler] = [terminal]
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(path, mode="a", encoding="utf-8"))
+    logging.basicConfig(level=logging.INFO, handlers=handlers, format="%(asctime)s  %(message)s", force=True)
+    log.setLevel(logging.DEBUG)
+    logging.captureWarnings(True)
+
+
+def die_with_parent() -> None:
+    """Ask Linux for SIGTERM when the parent dies, so that a killed Snakemake leaves no job behind."""
+    if platform.system() == "Linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def provenance(settings: dict, code: str, *, started: float, **figures) -> dict:
+    """Return what a result came from: settings, code digest, git commit, versions, device, seconds.
+
+    started: `time.time()` at the start of the step. figures: the step's own, such as tokens_per_second.
+    """
+    return {
+        "settings": settings,
+        "code": dict(line.split("=") for line in code.splitlines()),
+        "git_commit": git_commit(),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "device": _device(),
+        "threads": sys.modules["torch"].get_num_threads() if "torch" in sys.modules else 1,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "seconds": round(time.time() - started, 2),
+        **figures,
+    }
+
+
+def git_commit() -> str | None:
+    """Return the commit of the source, "+" appended where the work tree differs from it; None outside git."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in RECORDED_PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _device() -> str:
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{_cpu_name()}, {os.cpu_count()} cores"
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "CPU")

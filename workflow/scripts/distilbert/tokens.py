@@ -1,0 +1,139 @@
+"""Token shards: ragged sequences of token ids in Arrow IPC files, memory-mapped when read.
+
+A shard is one Arrow IPC *file* (not a stream: a stream that was cut at a batch boundary loads silently
+short) with a column `input_ids: list<uint16>`, unpadded, one sequence a row, [CLS] and [SEP] included;
+shards of a task also have `label` (uint8) and `idx` (int32, the row in the source file). The ids of the
+special tokens and the size of the vocabulary stand in the schema's metadata. uint16 holds vocabularies of
+up to 65,536 words in half of int32's bytes. `pyarrow` and `datasets` open a shard as it is.
+
+Shapes: N sequences, T tokens of one sequence.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from distilbert.files import atomic_path
+
+MAX_VOCAB_SIZE = 2**16
+# Rows that are gathered before they are written as one Arrow record batch.
+ROWS_PER_BATCH = 16_384
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The size of a vocabulary and the ids of its special tokens."""
+
+    size: int
+    pad: int
+    unk: int
+    cls: int
+    sep: int
+    mask: int
+
+    @property
+    def special_ids(self) -> tuple[int, ...]:
+        """The ids that are never masked and never drawn as a random word."""
+        return (self.pad, self.unk, self.cls, self.sep, self.mask)
+
+
+def write_shard(path: Path, rows: Iterable[dict], vocabulary: Vocabulary, *, labelled: bool = False) -> int:
+    """Write rows {"input_ids": (T,) ids, ...} as one shard, whole or not at all; return the number of rows.
+
+    Raises:
+        ValueError: an id does not fit the vocabulary, or the vocabulary does not fit uint16.
+    """
+    if vocabulary.size > MAX_VOCAB_SIZE:
+        raise ValueError(f"{path}: a vocabulary of {vocabulary.size} words does not fit uint16 ids")
+    fields = [pa.field("input_ids", pa.list_(pa.uint16()), nullable=False)]
+    if labelled:
+        fields += [pa.field("label", pa.uint8(), nullable=False), pa.field("idx", pa.int32(), nullable=False)]
+    schema = pa.schema(fields, metadata={"vocabulary": json.dumps(asdict(vocabulary))})
+    num_rows = 0
+    with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
+        rows = iter(rows)
+        while batch := list(islice(rows, ROWS_PER_BATCH)):
+            writer.write_batch(_to_batch(path, batch, schema, vocabulary))
+            num_rows += len(batch)
+    return num_rows
+
+
+def _to_batch(path: Path, rows: list[dict], schema: pa.Schema, vocabulary: Vocabulary) -> pa.RecordBatch:
+    lengths = np.fromiter((len(row["input_ids"]) for row in rows), dtype=np.int32, count=len(rows))
+    ids = np.concatenate([np.asarray(row["input_ids"], dtype=np.int64) for row in rows])
+    if ids.size and (ids.min() < 0 or ids.max() >= vocabulary.size):
+        raise ValueError(f"{path}: token id {ids.max()} outside the vocabulary of {vocabulary.size} words")
+    offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
+    columns = [pa.ListArray.from_arrays(offsets, pa.array(ids.astype(np.uint16)))]
+    for name in schema.names[1:]:
+        columns.append(pa.array([row[name] for row in rows], schema.field(name).type))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+class TokenShards:
+    """One or more shards read as one list of sequences, in the order of the paths, without copying.
+
+    `lengths`: (N,) int32, tokens of each sequence. `labels`: (N,) uint8 or None; `indices`: (N,) int32 or None.
+    """
+
+    def __init__(self, paths: Iterable[Path]):
+        paths = [Path(path) for path in paths]
+        if not paths:
+            raise ValueError("tokens: no shard was given")
+        self._offsets, self._ids, rows_of_batch, labels, indices = [], [], [], [], []
+        self.vocabulary = None
+        for path in paths:
+            table = _open(path)
+            self._check_vocabulary(path, table.schema)
+            for column in table.column("input_ids").chunks:
+                self._offsets.append(_view(column.offsets))
+                self._ids.append(_view(column.values))
+                rows_of_batch.append(len(column))
+            if "label" in table.column_names:
+                labels += map(_view, table.column("label").chunks)
+                indices += map(_view, table.column("idx").chunks)
+        self._first_row = np.concatenate(([0], np.cumsum(rows_of_batch, dtype=np.int64)))
+        self.lengths = np.concatenate([np.diff(offsets) for offsets in self._offsets] or [np.empty(0, np.int32)])
+        self.labels = np.concatenate(labels) if labels else None
+        self.indices = np.concatenate(indices) if indices else None
+
+    def _check_vocabulary(self, path: Path, schema: pa.Schema) -> None:
+        vocabulary = Vocabulary(**json.loads(schema.metadata[b"vocabulary"]))
+        if self.vocabulary not in (None, vocabulary):
+            raise ValueError(f"{path}: written with another vocabulary than the shards before it")
+        self.vocabulary = vocabulary
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """Return the ids of one sequence, (T,) uint16, a view of the mapped file."""
+        batch = int(np.searchsorted(self._first_row, row, side="right")) - 1
+        offsets = self._offsets[batch]
+        row -= self._first_row[batch]
+        return self._ids[batch][offsets[row] : offsets[row + 1]]
+
+
+def _view(array: pa.Array) -> np.ndarray:
+    """Return an Arrow array of numbers as NumPy sees it, without a copy (`to_numpy` would import pandas)."""
+    return np.from_dlpack(array)
+
+
+def _open(path: Path) -> pa.Table:
+    """Map one shard.
+
+    Raises:
+        ValueError: the file is not a whole Arrow file of token ids; the message names it.
+    """
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path}: not a whole Arrow IPC file: {error}") from error
+    if "input_ids" not in table.column_names or b"vocabulary" not in (table.schema.metadata or {}):
+        raise ValueError(f"{path}: not a token shard")
+    return table

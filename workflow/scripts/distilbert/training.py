@@ -1,0 +1,295 @@
+"""The one training loop of the project; what is trained for is an argument.
+
+Everything random in a step derives from (seed, epoch, step): the order of the data (batching), the masks
+(the objective) and the dropout (seeded here). So a run that was killed and resumed at a checkpoint ends
+bit for bit where an uninterrupted run ends, on the same machine with the same number of threads.
+
+A step is one update of the weights: its sequences are cut into micro-batches of bounded size, each of which
+adds its share of the gradient (see `objectives`).
+"""
+
+import logging
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from distilbert.batching import BatchPlan, random_generator
+from distilbert.checkpoint import Checkpoints
+from distilbert.config import TrainingConfig
+from distilbert.optimizer import AdamW
+
+# Minutes of training that a kill may cost; DISTILBERT_CHECKPOINT_MINUTES in the environment overrides it.
+CHECKPOINT_MINUTES = 10.0
+
+log = logging.getLogger(__name__)
+
+
+class Objective(Protocol):
+    """What a training minimises."""
+
+    def prepare(self, rows, generator: torch.Generator) -> list:
+        """Return the micro-batches of one step; each knows the counts of the whole step."""
+
+    def losses(self, model: nn.Module, micro_batch) -> dict[str, Tensor]:
+        """Return scalars, "loss" among them, that sum over a step's micro-batches to the step's losses."""
+
+
+@dataclass
+class TrainingResult:
+    """What a training leaves beside its weights.
+
+    history: one row per log entry, {"step", "epoch", "split": "train" | "validation", ...}; no clock in it.
+    num_tokens: non-pad tokens trained on. train_seconds: over all resumes, validation included.
+    """
+
+    history: list[dict]
+    num_tokens: int
+    train_seconds: float
+    steps: int
+    best: dict | None
+
+
+class LossNotFiniteError(RuntimeError):
+    """A loss became NaN or infinite; raised before the optimizer could spread it."""
+
+
+class Interrupted(SystemExit):
+    """SIGTERM or SIGINT arrived; the training was saved."""
+
+
+def choose_device() -> torch.device:
+    """Return the GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Return the autocast context of a precision; "auto" takes bfloat16 where the device computes in it."""
+    if precision == "auto":
+        native = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _cpu_has_bf16()
+        precision = "bfloat16" if native else "float32"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def _cpu_has_bf16() -> bool:
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def train(
+    model: nn.Module,
+    objective: Objective,
+    plan: BatchPlan,
+    config: TrainingConfig,
+    *,
+    seed: int,
+    validate: Callable[[nn.Module], dict[str, float]] | None = None,
+    select_by: str | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> TrainingResult:
+    """Train a model in place.
+
+    Args:
+        validate: returns figures of the validation set; called `config.validations_per_epoch` times an epoch.
+        select_by: name of the validation figure whose highest value (the first of equals) decides which
+            weights the model ends with; None keeps the last.
+        checkpoints: where to save and resume; None for neither.
+    Raises:
+        LossNotFiniteError: before the optimizer step that a bad loss would have reached.
+        Interrupted: on SIGTERM or SIGINT, after saving; a SystemExit with status 128 + signal.
+    """
+    return _Run(model, objective, plan, config, seed, validate, select_by, checkpoints).run()
+
+
+class _Run:
+    """The state of one call of `train`."""
+
+    def __init__(self, model, objective, plan, config, seed, validate, select_by, checkpoints):
+        self.model, self.objective, self.plan, self.config, self.seed = model, objective, plan, config, seed
+        self.validate, self.select_by, self.checkpoints = validate, select_by, checkpoints
+        self.device = next(model.parameters()).device
+        self.autocast = autocast(self.device, config.precision)
+        self.optimizer = AdamW(
+            model,
+            betas=(config.adam_beta1, config.adam_beta2),
+            epsilon=config.adam_epsilon,
+            weight_decay=config.weight_decay,
+        )
+        steps = plan.steps_per_epoch * config.epochs
+        self.total_steps = min(steps, config.max_steps) if config.max_steps else steps
+        interval = plan.steps_per_epoch / config.validations_per_epoch
+        ends = {min(math.ceil(interval * i), self.total_steps) for i in range(1, math.ceil(steps / interval) + 1)}
+        self.validation_steps = (ends | {self.total_steps}) if validate else set()
+        self.step, self.num_tokens, self.seconds, self.learning_rate = 0, 0, 0.0, 0.0
+        self.history, self.best, self.best_weights = [], None, {}
+        self.since_log: dict[str, float] = {}
+
+    def run(self) -> TrainingResult:
+        if self.checkpoints:
+            self.checkpoints.lock()
+            self.resume()
+        interval = 60 * float(os.environ.get("DISTILBERT_CHECKPOINT_MINUTES", CHECKPOINT_MINUTES))
+        started = saved_at = time.monotonic()
+        before = self.seconds
+        progress = tqdm(
+            total=self.total_steps,
+            initial=self.step,
+            unit="step",
+            disable=None,
+            dynamic_ncols=True,
+            file=sys.stderr,
+        )
+        with _StopSignals() as stop, progress:
+            self.model.train()
+            while self.step < self.total_steps:
+                self.train_step()
+                self.seconds = before + time.monotonic() - started
+                if self.step % self.config.log_every == 0 or self.step == self.total_steps:
+                    self.log_step(progress)
+                if self.step in self.validation_steps:
+                    self.log_validation()
+                    self.seconds = before + time.monotonic() - started
+                progress.update()
+                is_done = self.step == self.total_steps
+                if self.checkpoints and (stop.signal or time.monotonic() - saved_at > interval):
+                    self.save()
+                    saved_at = time.monotonic()
+                if stop.signal and not is_done:
+                    log.warning("stopped by signal %d after step %d", stop.signal, self.step)
+                    raise Interrupted(128 + stop.signal)
+        if self.best_weights:
+            self.model.load_state_dict(self.best_weights)
+        self.model.eval()
+        return TrainingResult(self.history, self.num_tokens, self.seconds, self.step, self.best)
+
+    def train_step(self) -> None:
+        """Do one optimizer step and add its losses to those since the last log entry."""
+        epoch, step_of_epoch = divmod(self.step, self.plan.steps_per_epoch)
+        step_seed = int(random_generator(self.seed, epoch, step_of_epoch).integers(2**63))
+        torch.manual_seed(step_seed)
+        generator = torch.Generator().manual_seed(step_seed)
+        self.learning_rate = self.config.learning_rate * schedule(
+            self.step, self.total_steps, self.config.warmup_fraction
+        )
+        self.model.zero_grad(set_to_none=True)
+        sums: dict[str, float] = {}
+        for micro_batch in self.objective.prepare(self.plan.rows(epoch, step_of_epoch), generator):
+            with self.autocast:
+                losses = self.objective.losses(self.model, micro_batch)
+            if not torch.isfinite(losses["loss"]):
+                raise LossNotFiniteError(
+                    f"loss is {losses['loss'].item()} at step {self.step + 1} (epoch {epoch + 1}, "
+                    f"step {step_of_epoch + 1} of it); the weights were not updated"
+                )
+            losses["loss"].backward()
+            self.num_tokens += micro_batch.num_tokens
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + value.detach()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
+        self.optimizer.step(self.learning_rate)
+        self.step += 1
+        for name, value in {**sums, "gradient_norm": norm, "num_steps": 1}.items():
+            self.since_log[name] = self.since_log.get(name, 0.0) + float(value)
+
+    def row(self, split: str, figures: dict[str, float]) -> dict:
+        epochs = self.step / self.plan.steps_per_epoch
+        return {
+            "step": self.step,
+            "epoch": round(epochs, 4),
+            "split": split,
+            "num_tokens": self.num_tokens,
+            **figures,
+        }
+
+    def log_step(self, progress: tqdm) -> None:
+        """Add the means since the last entry to the history."""
+        num_steps = self.since_log.pop("num_steps")
+        means = {name: value / num_steps for name, value in self.since_log.items()}
+        means["learning_rate"] = self.learning_rate
+        self.since_log = {}
+        self.history.append(self.row("train", means))
+        speed = self.num_tokens / self.seconds
+        progress.set_postfix(loss=f"{means['loss']:.3f}", tokens_per_second=f"{speed:,.0f}")
+        log.info("step %d/%d  loss %.4f  %s tokens/s", self.step, self.total_steps, means["loss"], f"{speed:,.0f}")
+
+    def log_validation(self) -> None:
+        """Score the validation set; remember the weights if they are the best so far."""
+        self.model.eval()
+        with torch.inference_mode(), self.autocast:
+            figures = self.validate(self.model)
+        self.model.train()
+        self.history.append(self.row("validation", figures))
+        log.info("step %d  validation  %s", self.step, "  ".join(f"{k} {v:.4f}" for k, v in figures.items()))
+        if self.select_by and (self.best is None or figures[self.select_by] > self.best[self.select_by]):
+            self.best = self.history[-1]
+            self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+
+    def save(self) -> None:
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in self.best_weights.items()}
+        tensors |= {f"optimizer.{name}": value for name, value in self.optimizer.state_dict().items()}
+        state = {
+            "step": self.step,
+            "num_tokens": self.num_tokens,
+            "seconds": self.seconds,
+            "history": self.history,
+            "best": self.best,
+            "since_log": self.since_log,
+        }
+        self.checkpoints.save(tensors, state, step=self.step)
+        log.info("step %d  checkpoint saved in %s", self.step, self.checkpoints.folder)
+
+    def resume(self) -> None:
+        if not (loaded := self.checkpoints.load()):
+            return
+        tensors, state = loaded
+        self.step, self.num_tokens, self.seconds = state["step"], state["num_tokens"], state["seconds"]
+        self.history, self.best, self.since_log = state["history"], state["best"], state["since_log"]
+        parts: dict[str, dict] = {"model": {}, "best": {}, "optimizer": {}}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        self.model.load_state_dict(parts["model"])
+        self.best_weights = {name: tensor.to(self.device) for name, tensor in parts["best"].items()}
+        self.optimizer.load_state_dict(parts["optimizer"], num_steps=self.step)
+        log.info("resumed after step %d of %d", self.step, self.total_steps)
+
+
+def schedule(step: int, total_steps: int, warmup_fraction: float) -> float:
+    """Return the learning rate's factor in (0, 1]: a linear rise over the warm-up, then linear decay to zero.
+
+    `step` counts from 0. No step is wasted at factor 0: the first has 1 / warm-up steps, the last 1 / the rest.
+    """
+    warmup_steps = round(total_steps * warmup_fraction)
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    return (total_steps - step) / (total_steps - warmup_steps)
+
+
+class _StopSignals:
+    """Turn SIGTERM and SIGINT into a flag that the loop reads between two steps (main thread only)."""
+
+    def __init__(self):
+        self.signal = 0
+        self._before = {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._remember)
+        return self
+
+    def _remember(self, number, frame):
+        self.signal = number
+
+    def __exit__(self, *exception):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,54 @@
+"""Turn a task's GLUE files into labelled token shards: train, validation and test.
+
+Reads the task's two parquet files and the tokenizer; writes three Arrow files and a manifest.
+"""
+
+import time
+from collections import Counter
+from pathlib import Path
+
+from distilbert import runlog, wordpiece
+from distilbert.examples import read_examples, split_examples
+from distilbert.files import sha256, write_json
+from distilbert.tasks import get_task
+from distilbert.tokens import write_shard
+
+
+def main(
+    *,
+    train_source: Path,
+    validation_source: Path,
+    tokenizer: Path,
+    train: Path,
+    validation: Path,
+    test: Path,
+    manifest: Path,
+    settings: dict,
+    code: str,
+) -> None:
+    """Read, deal to splits (`split`: "official" or "coursework") and encode the examples of a task."""
+    started = time.time()
+    task = get_task(settings["task"])
+    encoder = wordpiece.load(tokenizer)
+    vocabulary = wordpiece.vocabulary_of(encoder)
+    parts = split_examples(
+        read_examples(train_source, task),
+        read_examples(validation_source, task),
+        split=settings["split"],
+        seed=settings["seed"],
+        max_train_examples=settings["max_train_examples"],
+    )
+    files = {}
+    for name, path in (("train", train), ("validation", validation), ("test", test)):
+        examples = parts[name]
+        ids = wordpiece.encode_examples(encoder, [e.texts for e in examples], max_length=settings["max_length"])
+        rows = ({"input_ids": i, "label": e.label, "idx": e.idx} for i, e in zip(ids, examples, strict=True))
+        write_shard(path, rows, vocabulary, labelled=True)
+        classes = Counter(task.label_names[example.label] for example in examples)
+        files[name] = {"examples": len(examples), "classes": dict(classes), "sha256": sha256(path)}
+        files[name]["tokens"] = sum(map(len, ids))
+    write_json(manifest, {"files": files, "provenance": runlog.provenance(settings, code, started=started)})
+
+
+if "snakemake" in globals():
+    runlog.run(main, snakemake)  # noqa: F821

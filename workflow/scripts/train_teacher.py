@@ -1,0 +1,67 @@
+"""Train the teacher by masked LM: from scratch, or from an encoder that has no masked-LM head.
+
+Reads token shards, their manifests, the tokenizer and perhaps a checkpoint (`init`); writes a BERT masked LM
+in Hugging Face format, its training curve and metrics.
+"""
+
+from pathlib import Path
+
+import torch
+
+from distilbert import runlog, wordpiece
+from distilbert.config import EncoderConfig, MaskedLMConfig, build
+from distilbert.export import load_masked_lm
+from distilbert.model import MaskedLM
+from distilbert.objectives import MaskedLMObjective
+from distilbert.steps import TrainingStep, open_corpus, train_on_corpus
+from distilbert.training import choose_device
+
+
+def main(
+    *,
+    train: list[Path],
+    validation: list[Path],
+    test: list[Path],
+    manifests: list[Path],
+    tokenizer: Path,
+    weights: Path,
+    curve: Path,
+    metrics: Path,
+    settings: dict,
+    code: str,
+    init: Path | None = None,
+) -> None:
+    """Train with `settings["training"]`; without `init` the shape is `settings["model"]`."""
+    step = TrainingStep(
+        tokenizer=tokenizer,
+        weights=weights,
+        curve=curve,
+        metrics=metrics,
+        settings=settings,
+        code=code,
+        inputs=[*train, *validation, tokenizer, *([init] if init else [])],
+    )
+    config = build(MaskedLMConfig, settings["training"])
+    device = choose_device()
+    vocabulary = wordpiece.vocabulary_of(wordpiece.load(tokenizer))
+    torch.manual_seed(settings["seed"])
+    if init is None:
+        shape = {
+            "family": "bert",
+            "vocab_size": vocabulary.size,
+            "type_vocab_size": 2,
+            "pad_token_id": vocabulary.pad,
+        }
+        model = MaskedLM(build(EncoderConfig, settings["model"] | shape))
+    else:
+        model = load_masked_lm(init.parent, vocabulary, headless_ok=True)
+    model.to(device)
+    corpus = open_corpus(train, validation, test, manifests)
+    objectives = {
+        split: MaskedLMObjective(shards, corpus.counts, config, device) for split, shards in corpus.shards.items()
+    }
+    train_on_corpus(step, model, objectives, config)
+
+
+if "snakemake" in globals():
+    runlog.run(main, snakemake)  # noqa: F821
