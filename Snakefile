@@ -5,7 +5,7 @@ from snakemake.utils import min_version, validate
 min_version("9.0")
 
 
-configfile: "config.yaml"
+configfile: f"{workflow.basedir}/config.yaml"
 
 
 validate(config, "workflow/schemas/config.schema.yaml")
@@ -33,3 +33,7 @@ rule all:
             figure=["accuracy", "cross_evaluation", "training_curves"],
             form=["png", "svg"],
         ),
+
+
+onsuccess:
+    remove_finished_checkpoints()

@@ -1,7 +1,12 @@
 """What the tests share: a small vocabulary, small models, small shards."""
 
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as workflow/rules/common.smk does, before torch is imported
+
 import numpy as np
 import pytest
+
 from distilbert.config import EncoderConfig
 from distilbert.tokens import TokenShards, Vocabulary, write_shard
 

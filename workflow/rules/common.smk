@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -48,12 +49,21 @@ def model_files(folder):
 
 def from_folder(section, filename):
     """Return the rule input `source` of a section whose source is a folder, else none."""
-    return {"source": f"{cfg(section + '.folder')}/{filename}"} if cfg(f"{section}.source") == "folder" else {}
+    if cfg(f"{section}.source") != "folder":
+        return {}
+    folder = cfg(f"{section}.folder")
+    return {"source": f"{folder}/{filename}"}
 
 
 def from_hub(section):
     """Return repository and revision of a section whose source is the Hub, else nothing."""
     return cfg(f"{section}.hub") if cfg(f"{section}.source") == "hub" else {}
+
+
+def remove_finished_checkpoints():
+    """Delete the checkpoints of the trainings whose outputs Snakemake has recorded."""
+    for folder in Path(".checkpoints").glob("*/finished"):
+        shutil.rmtree(folder.parent, ignore_errors=True)
 
 
 def corpus_shards():
@@ -92,6 +102,33 @@ def teacher_curve():
     return {"teacher": "results/teacher/training.csv"} if cfg("teacher.source") == "train" else {}
 
 
+def needs_teacher(wildcards):
+    """Tell whether an initial student needs the teacher itself, not just the shape that the config gives it."""
+    is_from_scratch = cfg("teacher.source") == "train" and not cfg("teacher.train.init")
+    return wildcards.initialization == "teacher" or not is_from_scratch
+
+
+def student_source(wildcards):
+    """Return the rule input `teacher` of an initial student that needs it, else none."""
+    return {"teacher": "results/teacher/model.safetensors"} if needs_teacher(wildcards) else {}
+
+
+def student_settings(wildcards):
+    """Return the settings of an initial student."""
+    is_from_teacher = wildcards.initialization == "teacher"
+    return {
+        "seed": cfg("seed"),
+        "student": cfg("student", without=("initialization", "teacher_layers")),
+        "teacher_layers": cfg("student.teacher_layers") if is_from_teacher else None,
+        "model": None if needs_teacher(wildcards) else cfg("teacher.train.model"),
+    }
+
+
+def is_small(training):
+    """Tell whether a teacher that is trained from scratch is so small that more threads do not help."""
+    return not training["init"] and training["model"]["hidden_size"] <= 128
+
+
 def direct_teacher(wildcards):
     """Return the folder of the teacher of a direct distillation: fine-tuned with the same seed, or raw."""
     if cfg("direct_distillation.teacher") == "raw":
@@ -121,17 +158,18 @@ ENCODERS = {
     "scratch": "results/student/random",
     "teacher": "results/teacher",
 }
+# Threads of the two trainings on the corpus. A step of a demo-sized model is too short to be shared: two threads
+# took 69 ms where one took 74, and kept a core from all other jobs.
+CORPUS_THREADS = 1 if cfg("teacher.source") == "train" and is_small(cfg("teacher.train")) else 8
 # GPUs that a training asks for: one where this machine has any. A cluster's profile overrides it (set-resources),
 # and the number of GPUs that may be used at once stands in the profile too.
-GPU = int(any(Path(device).exists() for device in ("/dev/nvidia0", "/dev/dxg")))
+GPU = int(shutil.which("nvidia-smi") is not None)
 SHARDS = corpus_shards()
 TASK_NAMES = cfg("tasks.names")
 MODELS = fine_tuned_models()
-DATA_IN_WORDS = {
-    "synthetic": "Generated demo tasks",
-    "folder": "GLUE files of a folder",
-    "hub": "GLUE",
-}[cfg("tasks.source")]
+DATA_IN_WORDS = {"synthetic": "Generated demo tasks", "folder": "GLUE", "hub": "GLUE"}[cfg("tasks.source")]
+if cfg("tasks.max_train_examples"):
+    DATA_IN_WORDS += f", at most {cfg('tasks.max_train_examples'):,} training examples a task"
 CORPUS_SPLIT = {key: cfg(f"corpus.{key}") for key in ("validation_fraction", "test_fraction")}
 TOKENIZER = "results/tokenizer/tokenizer.json"
 

@@ -5,6 +5,12 @@ if cfg("corpus.source") == "synthetic":
     rule generate_corpus_shard:
         output:
             corpus="results/corpus/{shard}.parquet",
+        log:
+            "logs/generate_corpus_shard/{shard}.log",
+        benchmark:
+            "benchmarks/results/generate_corpus_shard/{shard}.tsv"
+        conda:
+            "../../envs/train.yaml"
         params:
             settings=lambda w: settings(
                 seed=cfg("seed"),
@@ -12,10 +18,6 @@ if cfg("corpus.source") == "synthetic":
                 num_documents=cfg("corpus.synthetic.documents_per_shard"),
             ),
             code=code("generate_corpus_shard.py"),
-        log:
-            "logs/generate_corpus_shard/{shard}.log",
-        benchmark:
-            "benchmarks/results/generate_corpus_shard/{shard}.tsv"
         script:
             "../scripts/generate_corpus_shard.py"
 
@@ -24,6 +26,12 @@ elif cfg("corpus.source") == "hub":
     rule fetch_corpus_shard:
         output:
             corpus="results/corpus/{shard}.parquet",
+        log:
+            "logs/fetch_corpus_shard/{shard}.log",
+        conda:
+            "../../envs/train.yaml"
+        resources:
+            download=1,
         params:
             settings=lambda w: settings(
                 repository=cfg("corpus.hub.repository"),
@@ -31,10 +39,6 @@ elif cfg("corpus.source") == "hub":
                 filename=cfg("corpus.hub.files").format(shard=list(SHARDS).index(w.shard)),
             ),
             code=code("fetch_corpus_shard.py"),
-        log:
-            "logs/fetch_corpus_shard/{shard}.log",
-        resources:
-            download=1,
         script:
             "../scripts/fetch_corpus_shard.py"
 
@@ -46,12 +50,14 @@ if cfg("tokenizer.source") == "train":
             corpus=list(SHARDS.values()),
         output:
             tokenizer=TOKENIZER,
+        log:
+            "logs/learn_vocabulary.log",
+        conda:
+            "../../envs/train.yaml"
+        threads: 8
         params:
             settings=settings(split=CORPUS_SPLIT, **cfg("tokenizer.train")),
             code=code("learn_vocabulary.py"),
-        log:
-            "logs/learn_vocabulary.log",
-        threads: 8
         script:
             "../scripts/learn_vocabulary.py"
 
@@ -62,11 +68,13 @@ else:
             **from_folder("tokenizer", "tokenizer.json"),
         output:
             tokenizer=TOKENIZER,
+        log:
+            "logs/import_tokenizer.log",
+        conda:
+            "../../envs/train.yaml"
         params:
             settings=settings(**from_hub("tokenizer")),
             code=code("import_tokenizer.py"),
-        log:
-            "logs/import_tokenizer.log",
         script:
             "../scripts/import_tokenizer.py"
 
@@ -80,6 +88,12 @@ rule encode_shard:
         validation="results/tokens/{shard}/validation.arrow",
         test="results/tokens/{shard}/test.arrow",
         manifest="results/tokens/{shard}/manifest.json",
+    log:
+        "logs/encode_shard/{shard}.log",
+    benchmark:
+        "benchmarks/results/encode_shard/{shard}.tsv"
+    conda:
+        "../../envs/train.yaml"
     params:
         settings=settings(
             split=CORPUS_SPLIT,
@@ -88,9 +102,5 @@ rule encode_shard:
             chunking=cfg("corpus.chunking"),
         ),
         code=code("encode_shard.py"),
-    log:
-        "logs/encode_shard/{shard}.log",
-    benchmark:
-        "benchmarks/results/encode_shard/{shard}.tsv"
     script:
         "../scripts/encode_shard.py"

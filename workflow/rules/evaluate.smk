@@ -8,15 +8,17 @@ rule score_model:
     output:
         predictions="results/predictions/{approach}/{task}/seed{seed}.arrow",
         metrics="results/predictions/{approach}/{task}/seed{seed}.json",
+    log:
+        "logs/score_model/{approach}/{task}/seed{seed}.log",
+    wildcard_constraints:
+        approach="pretrained|scratch|teacher|direct",
+    conda:
+        "../../envs/train.yaml"
+    resources:
+        gpu=GPU,
     params:
         settings=lambda w: settings(task=w.task, tasks=TASK_NAMES, precision=cfg("finetune.precision")),
         code=code("score_model.py"),
-    wildcard_constraints:
-        approach="pretrained|scratch|teacher|direct",
-    log:
-        "logs/score_model/{approach}/{task}/seed{seed}.log",
-    resources:
-        gpu=GPU,
     script:
         "../scripts/score_model.py"
 
@@ -29,11 +31,13 @@ rule collect_results:
         summary="results/summary.csv",
         markdown="results/summary.md",
         record="results/summary.json",
+    log:
+        "logs/collect_results.log",
+    conda:
+        "../../envs/train.yaml"
     params:
         settings=settings(models=MODELS, is_real_glue=cfg("tasks.source") != "synthetic"),
         code=code("collect_results.py"),
-    log:
-        "logs/collect_results.log",
     script:
         "../scripts/collect_results.py"
 
@@ -47,10 +51,12 @@ rule verify_exports:
         ],
     output:
         report="results/exports.json",
+    log:
+        "logs/verify_exports.log",
+    conda:
+        "../../envs/train.yaml"
     params:
         settings=settings(),
         code=code("verify_exports.py"),
-    log:
-        "logs/verify_exports.log",
     script:
         "../scripts/verify_exports.py"

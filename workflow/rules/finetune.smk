@@ -11,17 +11,19 @@ rule finetune:
         **model_files("results/models/{approach}/{task}/seed{seed}"),
         curve="results/models/{approach}/{task}/seed{seed}/training.csv",
         metrics="results/models/{approach}/{task}/seed{seed}/metrics.json",
+    log:
+        "logs/finetune/{approach}/{task}/seed{seed}.log",
+    benchmark:
+        "benchmarks/results/finetune/{approach}/{task}/seed{seed}.tsv"
+    conda:
+        "../../envs/train.yaml"
+    resources:
+        gpu=GPU,
     params:
         settings=lambda w: settings(
             task=w.task, seed=int(w.seed), training=cfg("finetune", without=("scratch", "seeds"))
         ),
         code=code("finetune.py"),
-    log:
-        "logs/finetune/{approach}/{task}/seed{seed}.log",
-    benchmark:
-        "benchmarks/results/finetune/{approach}/{task}/seed{seed}.tsv"
-    resources:
-        gpu=GPU,
     script:
         "../scripts/finetune.py"
 
@@ -37,6 +39,14 @@ rule distill_task:
         **model_files("results/models/direct/{task}/seed{seed}"),
         curve="results/models/direct/{task}/seed{seed}/training.csv",
         metrics="results/models/direct/{task}/seed{seed}/metrics.json",
+    log:
+        "logs/distill_task/{task}/seed{seed}.log",
+    benchmark:
+        "benchmarks/results/distill_task/{task}/seed{seed}.tsv"
+    conda:
+        "../../envs/train.yaml"
+    resources:
+        gpu=GPU,
     params:
         settings=lambda w: settings(
             task=w.task,
@@ -45,11 +55,5 @@ rule distill_task:
             training=cfg("direct_distillation", without=("teacher",)),
         ),
         code=code("distill_task.py"),
-    log:
-        "logs/distill_task/{task}/seed{seed}.log",
-    benchmark:
-        "benchmarks/results/distill_task/{task}/seed{seed}.tsv"
-    resources:
-        gpu=GPU,
     script:
         "../scripts/distill_task.py"

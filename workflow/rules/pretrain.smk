@@ -3,21 +3,20 @@
 
 rule initialize_student:
     input:
-        teacher="results/teacher/model.safetensors",
+        unpack(student_source),
         tokenizer=TOKENIZER,
     output:
         **model_files("results/student/{initialization}"),
-    params:
-        settings=lambda w: settings(
-            seed=cfg("seed"),
-            student=cfg("student", without=("initialization", "teacher_layers")),
-            teacher_layers=cfg("student.teacher_layers") if w.initialization == "teacher" else None,
-        ),
-        code=code("initialize_student.py"),
-    wildcard_constraints:
-        initialization="teacher|random",
     log:
         "logs/initialize_student/{initialization}.log",
+    wildcard_constraints:
+        initialization="teacher|random",
+    priority: 10
+    conda:
+        "../../envs/train.yaml"
+    params:
+        settings=lambda w: settings(**student_settings(w)),
+        code=code("initialize_student.py"),
     script:
         "../scripts/initialize_student.py"
 
@@ -35,15 +34,18 @@ rule pretrain:
         **model_files("results/student/pretrained"),
         curve="results/student/pretrained/training.csv",
         metrics="results/student/pretrained/metrics.json",
-    params:
-        settings=settings(seed=cfg("seed"), training=cfg("pretrain")),
-        code=code("pretrain.py"),
     log:
         "logs/pretrain.log",
     benchmark:
         "benchmarks/results/pretrain.tsv"
-    threads: 8
+    priority: 10
+    conda:
+        "../../envs/train.yaml"
+    threads: CORPUS_THREADS
     resources:
         gpu=GPU,
+    params:
+        settings=settings(seed=cfg("seed"), training=cfg("pretrain")),
+        code=code("pretrain.py"),
     script:
         "../scripts/pretrain.py"

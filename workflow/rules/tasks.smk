@@ -6,11 +6,13 @@ if cfg("tasks.source") == "synthetic":
         output:
             train="results/glue/{task}/train-00000-of-00001.parquet",
             validation="results/glue/{task}/validation-00000-of-00001.parquet",
+        log:
+            "logs/generate_task/{task}.log",
+        conda:
+            "../../envs/train.yaml"
         params:
             settings=lambda w: settings(task=w.task, seed=cfg("seed"), **cfg("tasks.synthetic")),
             code=code("generate_task.py"),
-        log:
-            "logs/generate_task/{task}.log",
         script:
             "../scripts/generate_task.py"
 
@@ -20,13 +22,15 @@ elif cfg("tasks.source") == "hub":
         output:
             train="results/glue/{task}/train-00000-of-00001.parquet",
             validation="results/glue/{task}/validation-00000-of-00001.parquet",
+        log:
+            "logs/fetch_task/{task}.log",
+        conda:
+            "../../envs/train.yaml"
+        resources:
+            download=1,
         params:
             settings=lambda w: settings(task=w.task, **cfg("tasks.hub")),
             code=code("fetch_task.py"),
-        log:
-            "logs/fetch_task/{task}.log",
-        resources:
-            download=1,
         script:
             "../scripts/fetch_task.py"
 
@@ -41,6 +45,10 @@ rule prepare_task:
         validation="results/tasks/{task}/validation.arrow",
         test="results/tasks/{task}/test.arrow",
         manifest="results/tasks/{task}/manifest.json",
+    log:
+        "logs/prepare_task/{task}.log",
+    conda:
+        "../../envs/train.yaml"
     params:
         settings=lambda w: settings(
             task=w.task,
@@ -50,7 +58,5 @@ rule prepare_task:
             max_train_examples=cfg("tasks.max_train_examples"),
         ),
         code=code("prepare_task.py"),
-    log:
-        "logs/prepare_task/{task}.log",
     script:
         "../scripts/prepare_task.py"

@@ -4,16 +4,26 @@ if cfg("teacher.source") == "train":
 
     rule train_teacher:
         input:
+            **teacher_init(),
             train=token_shards("train"),
             validation=token_shards("validation"),
             test=token_shards("test"),
             manifests=expand("results/tokens/{shard}/manifest.json", shard=SHARDS),
             tokenizer=TOKENIZER,
-            **teacher_init(),
         output:
             **model_files("results/teacher"),
             curve="results/teacher/training.csv",
             metrics="results/teacher/metrics.json",
+        log:
+            "logs/train_teacher.log",
+        benchmark:
+            "benchmarks/results/train_teacher.tsv"
+        priority: 10
+        conda:
+            "../../envs/train.yaml"
+        threads: CORPUS_THREADS
+        resources:
+            gpu=GPU,
         params:
             settings=settings(
                 seed=cfg("seed"),
@@ -21,13 +31,6 @@ if cfg("teacher.source") == "train":
                 **({} if cfg("teacher.train.init") else {"model": cfg("teacher.train.model")}),
             ),
             code=code("train_teacher.py"),
-        log:
-            "logs/train_teacher.log",
-        benchmark:
-            "benchmarks/results/train_teacher.tsv"
-        threads: 8
-        resources:
-            gpu=GPU,
         script:
             "../scripts/train_teacher.py"
 
@@ -35,14 +38,16 @@ else:
 
     rule import_teacher:
         input:
-            tokenizer=TOKENIZER,
             **from_folder("teacher", "model.safetensors"),
+            tokenizer=TOKENIZER,
         output:
             **model_files("results/teacher"),
+        log:
+            "logs/import_teacher.log",
+        conda:
+            "../../envs/train.yaml"
         params:
             settings=settings(**from_hub("teacher")),
             code=code("import_teacher.py"),
-        log:
-            "logs/import_teacher.log",
         script:
             "../scripts/import_teacher.py"

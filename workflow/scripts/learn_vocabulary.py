@@ -15,7 +15,7 @@ from distilbert.sources import read_documents, split_of
 def main(*, corpus: list[Path], tokenizer: Path, settings: dict) -> None:
     """Learn `settings["vocab_size"]` word pieces, in lower case if `settings["lowercase"]`."""
     learnt = wordpiece.learn(
-        training_texts(corpus, settings["split"]),
+        lambda: training_texts(corpus, settings["split"]),
         vocab_size=settings["vocab_size"],
         lowercase=settings["lowercase"],
     )

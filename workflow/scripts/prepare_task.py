@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from distilbert import runlog, wordpiece
-from distilbert.examples import read_examples, split_examples
+from distilbert.examples import EmptySplitError, read_examples, split_examples
 from distilbert.files import sha256, write_json
 from distilbert.tasks import get_task
 from distilbert.tokens import write_shard
@@ -31,13 +31,16 @@ def main(
     task = get_task(settings["task"])
     encoder = wordpiece.load(tokenizer)
     vocabulary = wordpiece.vocabulary_of(encoder)
-    parts = split_examples(
-        read_examples(train_source, task),
-        read_examples(validation_source, task),
-        split=settings["split"],
-        seed=settings["seed"],
-        max_train_examples=settings["max_train_examples"],
-    )
+    try:
+        parts = split_examples(
+            read_examples(train_source, task),
+            read_examples(validation_source, task),
+            split=settings["split"],
+            seed=settings["seed"],
+            max_train_examples=settings["max_train_examples"],
+        )
+    except EmptySplitError as error:
+        raise ValueError(f"{train_source} and {validation_source}: {error}") from error
     files = {}
     for name, path in (("train", train), ("validation", validation), ("test", test)):
         examples = parts[name]

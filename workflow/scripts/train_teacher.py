@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from distilbert import runlog, wordpiece
-from distilbert.config import EncoderConfig, MaskedLMConfig, build
-from distilbert.export import load_masked_lm
+from distilbert.config import MaskedLMConfig, build
+from distilbert.export import load_masked_lm, teacher_config
 from distilbert.model import MaskedLM
 from distilbert.objectives import MaskedLMObjective
 from distilbert.steps import TrainingStep, open_corpus, train_on_corpus
@@ -46,13 +46,7 @@ def main(
     vocabulary = wordpiece.vocabulary_of(wordpiece.load(tokenizer))
     torch.manual_seed(settings["seed"])
     if init is None:
-        shape = {
-            "family": "bert",
-            "vocab_size": vocabulary.size,
-            "type_vocab_size": 2,
-            "pad_token_id": vocabulary.pad,
-        }
-        model = MaskedLM(build(EncoderConfig, settings["model"] | shape))
+        model = MaskedLM(teacher_config(settings["model"], vocabulary))
     else:
         model = load_masked_lm(init.parent, vocabulary, headless_ok=True)
     model.to(device)

@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from distilbert.files import sha256, sync
 
 # Checkpoints that are kept: the newest, and one to fall back on.
 GENERATIONS = 2
+
+FINISHED = "finished"
 
 log = logging.getLogger(__name__)
 
@@ -75,15 +78,26 @@ class Checkpoints:
             outdated.unlink()
 
     def load(self) -> tuple[dict[str, Tensor], dict] | None:
-        """Return (tensors, state) of the newest undamaged checkpoint, or None where there is none."""
+        """Return (tensors, state) of the newest undamaged checkpoint, or None where there is none.
+
+        A damaged one is deleted, lest it count as one of the generations that are kept.
+        """
         for path in self._newest_first():
             if sha256(path) != path.stem.rsplit("-", 1)[1]:
-                log.warning("%s: damaged checkpoint, falling back on the one before it", path)
+                log.warning("%s: damaged checkpoint, deleted; falling back on an earlier one if there is any", path)
+                path.unlink()
                 continue
             with safe_open(path, framework="pt") as file:
                 state = json.loads(file.metadata()["state"])
                 return {key: file.get_tensor(key) for key in file.keys()}, state
         return None
+
+    def finish(self) -> None:
+        """Say that the outputs are written. What was saved stays until the whole workflow has recorded them."""
+        if self._newest_first():
+            (self.folder / FINISHED).touch()
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob("step-*.safetensors"), reverse=True)

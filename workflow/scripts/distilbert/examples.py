@@ -8,7 +8,7 @@ ever trained on; GLUE itself has such repeats.
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distilbert.batching import random_generator
@@ -16,6 +16,10 @@ from distilbert.sources import read_rows, require_text
 from distilbert.tasks import SPLITS, Task
 
 HELD_OUT_FRACTION = 0.1
+
+
+class EmptySplitError(ValueError):
+    """A task has too few examples for its splits."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,14 @@ def split_examples(
     max_train_examples: keep so many training examples, or None for all.
 
     Raises:
-        ValueError: a split would be empty.
+        EmptySplitError: a split would be empty.
     """
     if split == "official":
         parts = {"test": validation, **_deal(train, {"validation": HELD_OUT_FRACTION}, seed)}
     elif split == "coursework":
-        parts = _deal(train + validation, {"test": HELD_OUT_FRACTION, "validation": HELD_OUT_FRACTION}, seed)
+        # `idx` counts on from the training file, so that it names one example of the merged set.
+        merged = train + [replace(example, idx=len(train) + example.idx) for example in validation]
+        parts = _deal(merged, {"test": HELD_OUT_FRACTION, "validation": HELD_OUT_FRACTION}, seed)
     else:
         raise ValueError(f"tasks.split: {split!r} is neither 'official' nor 'coursework'")
     tested = {_key(example) for example in parts["test"]}
@@ -69,7 +75,7 @@ def split_examples(
         parts["train"] = [parts["train"][i] for i in sorted(chosen)]
     for name in SPLITS:
         if not parts[name]:
-            raise ValueError(f"the {name} split has no example")
+            raise EmptySplitError(f"the {name} split has no example")
     return {name: parts[name] for name in SPLITS}
 
 

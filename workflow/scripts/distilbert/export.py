@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from distilbert import wordpiece
-from distilbert.config import EncoderConfig
+from distilbert.config import EncoderConfig, build
 from distilbert.model import MaskedLM, SequenceClassifier, load_pretrained, read_config, save_pretrained
 from distilbert.tokens import Vocabulary
 
@@ -27,6 +27,16 @@ def write_model(
         max_length=model.config.max_positions,
         token_types=model.config.type_vocab_size > 0,
     )
+
+
+def teacher_config(shape: dict, vocabulary: Vocabulary) -> EncoderConfig:
+    """Return the BERT of a vocabulary whose sizes and dropouts are `shape`, the setting `teacher.train.model`.
+
+    Raises:
+        ValueError: a key of `shape` is unknown, missing or of the wrong type.
+    """
+    given = {"family": "bert", "vocab_size": vocabulary.size, "type_vocab_size": 2, "pad_token_id": vocabulary.pad}
+    return build(EncoderConfig, shape | given)
 
 
 def check_vocabulary(config: EncoderConfig, vocabulary: Vocabulary, folder: Path) -> None:

@@ -11,12 +11,14 @@ Shapes: B sequences, T tokens, D hidden, H heads, V vocabulary, C classes, N non
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -96,10 +98,13 @@ class MaskedLM(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         initialize(self)
 
+    def before_vocabulary(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what makes the logits of hidden states (N, D): these transformed, the weight (V, D), the bias."""
+        return self.transform_norm(F.gelu(self.transform(hidden))), self.encoder.word.weight, self.bias
+
     def vocabulary_logits(self, hidden: Tensor) -> Tensor:
         """Return the logits (N, V) of hidden states (N, D): only the positions that a loss needs."""
-        transformed = self.transform_norm(F.gelu(self.transform(hidden)))
-        return F.linear(transformed, self.encoder.word.weight, self.bias)
+        return F.linear(*self.before_vocabulary(hidden))
 
     def forward(self, ids: Tensor, mask: Tensor, token_types: Tensor | None = None) -> Tensor:
         """Return the logits of all positions, (B, T, V)."""
@@ -107,15 +112,17 @@ class MaskedLM(nn.Module):
 
 
 class SequenceClassifier(nn.Module):
-    """An encoder with a classifier on [CLS]: BERT's tanh pooler or DistilBERT's relu layer, then C logits."""
+    """An encoder with a classifier on [CLS]: BERT's tanh pooler or DistilBERT's relu layer, then C = 2 logits."""
 
-    def __init__(self, config: EncoderConfig, *, num_classes: int = 2):
+    num_classes = 2
+
+    def __init__(self, config: EncoderConfig):
         super().__init__()
-        self.config, self.num_classes = config, num_classes
+        self.config = config
         self.encoder = Encoder(config)
         self.pooler = nn.Linear(config.hidden_size, config.hidden_size)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, num_classes)
+        self.classifier = nn.Linear(config.hidden_size, self.num_classes)
         initialize(self)
 
     def classify(self, hidden: Tensor) -> Tensor:
@@ -257,7 +264,7 @@ def read_config(folder: Path) -> EncoderConfig:
     if values.get("position_embedding_type", "absolute") != "absolute":
         raise ValueError(f"{path}: only absolute position embeddings are supported")
     classifier_dropout = values.get("classifier_dropout" if family == "bert" else "seq_classif_dropout")
-    config = EncoderConfig(
+    shape = dict(
         family=family,
         type_vocab_size=values.get("type_vocab_size", 2) if family == "bert" else 0,
         layer_norm_eps=values.get("layer_norm_eps", 1e-12),
@@ -265,7 +272,11 @@ def read_config(folder: Path) -> EncoderConfig:
         pad_token_id=values.get("pad_token_id") or 0,
         **{ours: values[theirs] for ours, theirs in keys.items()},
     )
-    return replace(config, classifier_dropout=config.dropout if classifier_dropout is None else classifier_dropout)
+    shape["classifier_dropout"] = shape["dropout"] if classifier_dropout is None else classifier_dropout
+    try:
+        return EncoderConfig(**shape)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _config_keys(family: str) -> dict[str, str]:
@@ -292,32 +303,43 @@ def load_pretrained(model: MaskedLM | SequenceClassifier, folder: Path, *, missi
         FileNotFoundError, ValueError: no safetensors file, or a tensor is absent or of another shape.
     """
     path = Path(folder) / WEIGHTS_FILE
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file; weights are read from safetensors only")
     family = model.config.family
-    with safe_open(path, framework="pt") as tensors:
+    with _open_weights(path) as tensors:
         stored = {_modern_name(name, family): name for name in tensors.keys()}
-        state = {}
+        state, absent = {}, {}
         for name, parameter in model.named_parameters():
             theirs = hugging_face_names(name, family)
-            absent = [their for their in theirs if their not in stored]
-            if absent and name.split(".")[0] in missing_ok:
+            if missing := [their for their in theirs if their not in stored]:
+                absent[name] = missing[0]
                 continue
-            if absent:
-                raise ValueError(f"{path}: no tensor {absent[0]}")
             value = torch.cat([tensors.get_tensor(stored[their]).float() for their in theirs])
             if value.shape != parameter.shape:
                 raise ValueError(
                     f"{path}: {theirs[0]} has shape {tuple(value.shape)}, expected {tuple(parameter.shape)}"
                 )
             state[name] = value
+    present = {name.split(".")[0] for name in state}  # a module must be there as a whole or not at all
+    for name, their in absent.items():
+        module = name.split(".")[0]
+        if module not in missing_ok or module in present:
+            raise ValueError(f"{path}: no tensor {their}")
     model.load_state_dict(state, strict=False)
 
 
-def has_mlm_head(folder: Path, family: str) -> bool:
-    """Tell whether a checkpoint has a masked-LM head (sentence encoders have none)."""
-    with safe_open(Path(folder) / WEIGHTS_FILE, framework="pt") as tensors:
-        return NAMES[family]["bias"] in tensors.keys()
+@contextmanager
+def _open_weights(path: Path) -> Iterator[safe_open]:
+    """Open a safetensors file.
+
+    Raises:
+        FileNotFoundError, ValueError: it is absent, or not a whole safetensors file.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file; weights are read from safetensors only")
+    try:
+        with safe_open(path, framework="pt") as tensors:
+            yield tensors
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a whole safetensors file: {error}") from error
 
 
 def _modern_name(name: str, family: str) -> str:

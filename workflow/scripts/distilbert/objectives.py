@@ -90,16 +90,22 @@ class DistillationObjective(MaskedLMObjective):
 
     def losses(self, model: MaskedLM, batch: MaskedMicroBatch) -> dict[str, Tensor]:
         """Return {"loss", "ce", "mlm", "cos"}: the weighted sum and its three parts, unweighted."""
+        config = self.config
         with torch.no_grad():
             teacher_hidden = self.teacher.encoder(batch.ids, batch.mask)[batch.mask]  # (N, D)
-            teacher_logits = self.teacher.vocabulary_logits(teacher_hidden)  # (N, V)
+            teacher_head = self.teacher.before_vocabulary(teacher_hidden)
         hidden = model.encoder(batch.ids, batch.mask)[batch.mask]  # (N, D)
-        logits = model.vocabulary_logits(hidden)  # (N, V)
-        is_target = batch.targets[batch.mask]  # (N,)
-        kl = losses.soft_target_kl(logits, teacher_logits, temperature=self.config.temperature) / batch.step_tokens
-        mlm = losses.cross_entropy(logits[is_target], batch.original[batch.targets]) / batch.step_targets
+        total, kl, mlm = losses.vocabulary_losses(
+            model.before_vocabulary(hidden),
+            teacher_head,
+            torch.where(batch.targets, batch.original, -1)[batch.mask],  # (N,)
+            temperature=config.temperature,
+            kl_weight=config.alpha_ce / batch.step_tokens,
+            mlm_weight=config.alpha_mlm / batch.step_targets,
+        )
         cos = losses.cosine_distance(hidden, teacher_hidden) / batch.step_tokens
-        total = self.config.alpha_ce * kl + self.config.alpha_mlm * mlm + self.config.alpha_cos * cos
+        total = total + config.alpha_cos * cos
+        kl, mlm = kl / batch.step_tokens, mlm / batch.step_targets
         return {"loss": total, "ce": kl, "mlm": mlm, "cos": cos}
 
 
@@ -183,6 +189,8 @@ def mean_losses(
     model: nn.Module, objective: MaskedLMObjective, *, seed: int, max_sequences: int | None = None
 ) -> dict[str, float]:
     """Return an objective's losses over its shards: every sequence once, with masks that `seed` alone decides.
+
+    Means per token of the steps' losses (the share of targets is the same in every step, but for rounding).
 
     `max_sequences` takes a fixed random subset, for the validations during a run.
     """

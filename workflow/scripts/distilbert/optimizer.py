@@ -16,10 +16,8 @@ class AdamW:
 
     def __init__(self, model: nn.Module, *, betas: tuple[float, float], epsilon: float, weight_decay: float):
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._groups = [
-            ([p for p in parameters if p.ndim > 1], weight_decay),
-            ([p for p in parameters if p.ndim <= 1], 0.0),
-        ]
+        matrices, vectors = ([p for p in parameters if (p.ndim > 1) == decayed] for decayed in (True, False))
+        self._groups = [group for group in ((matrices, weight_decay), (vectors, 0.0)) if group[0]]
         self._betas, self._epsilon = betas, epsilon
         self._state = {
             name: {id(p): torch.zeros_like(p) for p in parameters} for name in ("first_moment", "second_moment")

@@ -147,7 +147,9 @@ def cross_evaluation_heat_map(cells: pd.DataFrame, majority: dict[str, float], *
         axes.tick_params(length=0)
     for axes in panels.flat[len(approaches) :]:
         axes.remove()
-    figure.colorbar(image, ax=panels, label="Points above or below the majority class", shrink=0.7)
+    figure.colorbar(
+        image, ax=list(panels.flat[: len(approaches)]), label="Points above or below the majority class", shrink=0.7
+    )
     figure.suptitle(f"Accuracy (%) of every model on every task. {subtitle}", x=0.02, ha="left", fontsize=12)
     return figure
 

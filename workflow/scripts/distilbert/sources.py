@@ -1,13 +1,20 @@
 """Reading text as it comes: Wikipedia-like corpora and GLUE tables, from a folder or from the Hub's layout.
 
-`datasets` reads every format (parquet, JSON lines, plain text; gzip, xz and zstd are unpacked by the way), in
-streaming mode, so nothing is copied into a cache. What cannot be read right is refused in one line.
+`datasets` reads every format (parquet, JSON lines, plain text), in streaming mode, so nothing is copied into a
+cache. Files packed with gzip, xz or zstd are unpacked first, because `datasets` reads a zstd file that was cut
+silently short. What cannot be read right is refused in one line.
 """
 
+import gzip
 import hashlib
+import lzma
+import os
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 # The suffix that decides how a file is read -> builder and its options.
 FORMATS = {
@@ -21,10 +28,15 @@ COMPRESSIONS = (".gz", ".xz", ".zst")
 
 def format_suffix(path: Path) -> str | None:
     """Return the suffix of a corpus file's format, compression aside, or None if it is none that we read."""
+    name = _without_compression(path)
+    suffix = next((suffix for suffix in FORMATS if name.endswith(suffix)), None)
+    is_packed_parquet = suffix == ".parquet" and name != Path(path).name  # parquet packs its columns itself
+    return None if is_packed_parquet else suffix
+
+
+def _without_compression(path: Path) -> str:
     name = Path(path).name
-    for compression in COMPRESSIONS:
-        name = name.removesuffix(compression)
-    return next((suffix for suffix in FORMATS if name.endswith(suffix)), None)
+    return name.removesuffix(Path(name).suffix) if Path(name).suffix in COMPRESSIONS else name
 
 
 def corpus_files(folder: Path) -> dict[str, Path]:
@@ -59,7 +71,9 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict]:
         ValueError: the file's format is unknown, it cannot be read, or a column is missing; the message
             names the file, and the row (from 1) where it is known.
     """
-    # Imported here: the Snakefile imports this module for `corpus_files`, and `datasets` takes two seconds.
+    # Imported here: the Snakefile imports this module for `corpus_files`, and `datasets` takes two seconds; left to
+    # itself it also imports torch, for three more, to recognise tensors that these files cannot hold.
+    os.environ.setdefault("USE_TORCH", "0")
     from datasets import load_dataset
 
     path = Path(path)
@@ -68,16 +82,57 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict]:
         raise ValueError(f"{path}: not a format that is read ({', '.join(FORMATS)})")
     builder, options = FORMATS[suffix]
     number = 0
-    try:
-        for row in load_dataset(builder, data_files=str(path), split="train", streaming=True, **options):
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            plain = path if path.name == _without_compression(path) else _unpack(path, Path(folder))
+            rows = iter(load_dataset(builder, data_files=str(plain), split="train", streaming=True, **options))
+        except Exception as error:
+            raise _unreadable(path, number, error) from error
+        while True:
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except Exception as error:  # each format and codec has its own
+                raise _unreadable(path, number, error) from error
             number += 1
             if missing := [column for column in columns if column not in row]:
-                raise ValueError(f"row {number}: no column {', '.join(missing)}; it has {', '.join(row)}")
+                raise ValueError(f"{path}: row {number}: no column {', '.join(missing)}; it has {', '.join(row)}")
             yield row
-    except (ValueError, OSError, EOFError) as error:
-        reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else " ".join(str(error).split())
-        where = f"after row {number}: " if number and not reason.startswith("row ") else ""
-        raise ValueError(f"{path}: {where}{reason}") from error
+
+
+def _unreadable(path: Path, number: int, error: Exception) -> ValueError:
+    """Return one line that says what is wrong with a file, after how many good rows."""
+    is_not_text = isinstance(error, UnicodeDecodeError)
+    reason = "not UTF-8" if is_not_text else " ".join(str(error).split()) or type(error).__name__
+    return ValueError(f"{path}: {f'after row {number}: ' if number else ''}{reason}")
+
+
+def _unpack(path: Path, folder: Path) -> Path:
+    """Unpack a gzip, xz or zstd file into a folder; an error of its codec means that it is damaged or cut."""
+    plain = folder / _without_compression(path)
+    with plain.open("wb") as output:
+        if path.suffix == ".zst":
+            _unpack_zstd(path, output)
+        else:
+            with {".gz": gzip, ".xz": lzma}[path.suffix].open(path) as packed:
+                shutil.copyfileobj(packed, output)
+    return plain
+
+
+def _unpack_zstd(path: Path, output: BinaryIO) -> None:
+    import zstandard
+
+    decompressor = zstandard.ZstdDecompressor().decompressobj()
+    with path.open("rb") as packed:
+        while chunk := packed.read(2**20):
+            while chunk:
+                output.write(decompressor.decompress(chunk))
+                chunk = decompressor.unused_data
+                if decompressor.eof and chunk:  # another frame follows
+                    decompressor = zstandard.ZstdDecompressor().decompressobj()
+    if not decompressor.eof:
+        raise ValueError("the zstd file ends in the middle of a frame")
 
 
 def read_documents(path: Path) -> Iterator[tuple[str, str]]:

@@ -6,6 +6,7 @@ distillation). Each kind has one function here.
 
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +75,9 @@ class TrainingStep:
     inputs: list[Path]
     started: float = field(default_factory=time.time)
 
+    @cached_property
     def checkpoints(self) -> Checkpoints:
-        """Return the checkpoint folder of these outputs for these settings, code and inputs."""
+        """The checkpoint folder of these outputs for these settings, code and inputs."""
         name = "--".join(self.weights.parent.parts)
         return Checkpoints(Path(CHECKPOINT_FOLDER) / f"{name}--{fingerprint(self.settings, self.code, self.inputs)}")
 
@@ -93,6 +95,7 @@ class TrainingStep:
         write_csv(self.curve, result.history)
         figures = {"steps": result.steps, "num_tokens": result.num_tokens, **figures}
         write_json(self.metrics, {**figures, "provenance": record})
+        self.checkpoints.finish()
 
 
 def train_on_corpus(
@@ -109,7 +112,7 @@ def train_on_corpus(
         validate=lambda model: mean_losses(
             model, objectives["validation"], seed=seed, max_sequences=VALIDATION_SEQUENCES
         ),
-        checkpoints=step.checkpoints(),
+        checkpoints=step.checkpoints,
     )
     with torch.inference_mode(), autocast(next(model.parameters()).device, config.precision):
         test = mean_losses(model, objectives["test"], seed=seed)
@@ -140,7 +143,7 @@ def train_on_task(
         seed=seed,
         validate=validate,
         select_by="accuracy",
-        checkpoints=step.checkpoints(),
+        checkpoints=step.checkpoints,
     )
     label_names = get_task(step.settings["task"]).label_names
     step.write(model, result, {"best": result.best}, label_names=label_names)

@@ -36,6 +36,10 @@ class Vocabulary:
     sep: int
     mask: int
 
+    def __post_init__(self):
+        if self.size > MAX_VOCAB_SIZE:
+            raise ValueError(f"a vocabulary of {self.size} words does not fit uint16 ids (at most {MAX_VOCAB_SIZE})")
+
     @property
     def special_ids(self) -> tuple[int, ...]:
         """The ids that are never masked and never drawn as a random word."""
@@ -46,10 +50,8 @@ def write_shard(path: Path, rows: Iterable[dict], vocabulary: Vocabulary, *, lab
     """Write rows {"input_ids": (T,) ids, ...} as one shard, whole or not at all; return the number of rows.
 
     Raises:
-        ValueError: an id does not fit the vocabulary, or the vocabulary does not fit uint16.
+        ValueError: an id does not fit the vocabulary.
     """
-    if vocabulary.size > MAX_VOCAB_SIZE:
-        raise ValueError(f"{path}: a vocabulary of {vocabulary.size} words does not fit uint16 ids")
     fields = [pa.field("input_ids", pa.list_(pa.uint16()), nullable=False)]
     if labelled:
         fields += [pa.field("label", pa.uint8(), nullable=False), pa.field("idx", pa.int32(), nullable=False)]
@@ -67,7 +69,8 @@ def _to_batch(path: Path, rows: list[dict], schema: pa.Schema, vocabulary: Vocab
     lengths = np.fromiter((len(row["input_ids"]) for row in rows), dtype=np.int32, count=len(rows))
     ids = np.concatenate([np.asarray(row["input_ids"], dtype=np.int64) for row in rows])
     if ids.size and (ids.min() < 0 or ids.max() >= vocabulary.size):
-        raise ValueError(f"{path}: token id {ids.max()} outside the vocabulary of {vocabulary.size} words")
+        culprit = ids.min() if ids.min() < 0 else ids.max()
+        raise ValueError(f"{path}: token id {culprit} outside the vocabulary of {vocabulary.size} words")
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
     columns = [pa.ListArray.from_arrays(offsets, pa.array(ids.astype(np.uint16)))]
     for name in schema.names[1:]:
@@ -99,8 +102,9 @@ class TokenShards:
                 indices += map(_view, table.column("idx").chunks)
         self._first_row = np.concatenate(([0], np.cumsum(rows_of_batch, dtype=np.int64)))
         self.lengths = np.concatenate([np.diff(offsets) for offsets in self._offsets] or [np.empty(0, np.int32)])
-        self.labels = np.concatenate(labels) if labels else None
-        self.indices = np.concatenate(indices) if indices else None
+        is_labelled = "label" in table.column_names
+        self.labels = np.concatenate([np.empty(0, np.uint8), *labels]) if is_labelled else None
+        self.indices = np.concatenate([np.empty(0, np.int32), *indices]) if is_labelled else None
 
     def _check_vocabulary(self, path: Path, schema: pa.Schema) -> None:
         vocabulary = Vocabulary(**json.loads(schema.metadata[b"vocabulary"]))

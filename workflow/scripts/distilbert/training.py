@@ -9,7 +9,6 @@ adds its share of the gradient (see `objectives`).
 """
 
 import logging
-import math
 import os
 import signal
 import sys
@@ -104,7 +103,8 @@ def train(
         checkpoints: where to save and resume; None for neither.
     Raises:
         LossNotFiniteError: before the optimizer step that a bad loss would have reached.
-        Interrupted: on SIGTERM or SIGINT, after saving; a SystemExit with status 128 + signal.
+        Interrupted: on SIGTERM or SIGINT, after saving; a SystemExit with status 128 + signal. A signal during the
+            very last step is not acted upon: the training is done.
     """
     return _Run(model, objective, plan, config, seed, validate, select_by, checkpoints).run()
 
@@ -125,9 +125,11 @@ class _Run:
         )
         steps = plan.steps_per_epoch * config.epochs
         self.total_steps = min(steps, config.max_steps) if config.max_steps else steps
-        interval = plan.steps_per_epoch / config.validations_per_epoch
-        ends = {min(math.ceil(interval * i), self.total_steps) for i in range(1, math.ceil(steps / interval) + 1)}
-        self.validation_steps = (ends | {self.total_steps}) if validate else set()
+        parts = config.validations_per_epoch
+        ends = {
+            min(-(-plan.steps_per_epoch * i // parts), self.total_steps) for i in range(1, config.epochs * parts + 1)
+        }
+        self.validation_steps = ends if validate else set()
         self.step, self.num_tokens, self.seconds, self.learning_rate = 0, 0, 0.0, 0.0
         self.history, self.best, self.best_weights = [], None, {}
         self.since_log: dict[str, float] = {}
@@ -184,20 +186,26 @@ class _Run:
         for micro_batch in self.objective.prepare(self.plan.rows(epoch, step_of_epoch), generator):
             with self.autocast:
                 losses = self.objective.losses(self.model, micro_batch)
-            if not torch.isfinite(losses["loss"]):
-                raise LossNotFiniteError(
-                    f"loss is {losses['loss'].item()} at step {self.step + 1} (epoch {epoch + 1}, "
-                    f"step {step_of_epoch + 1} of it); the weights were not updated"
-                )
+            self.require_finite("loss", losses["loss"])
             losses["loss"].backward()
             self.num_tokens += micro_batch.num_tokens
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value.detach()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
+        self.require_finite("gradient norm", norm)
         self.optimizer.step(self.learning_rate)
         self.step += 1
         for name, value in {**sums, "gradient_norm": norm, "num_steps": 1}.items():
             self.since_log[name] = self.since_log.get(name, 0.0) + float(value)
+
+    def require_finite(self, name: str, value: Tensor) -> None:
+        """Raise LossNotFiniteError if a figure of the present step is NaN or infinite."""
+        if not torch.isfinite(value):
+            epoch, step_of_epoch = divmod(self.step, self.plan.steps_per_epoch)
+            raise LossNotFiniteError(
+                f"{name} is {value.item()} at step {self.step + 1} (epoch {epoch + 1}, step {step_of_epoch + 1} "
+                "of it); the weights were not updated"
+            )
 
     def row(self, split: str, figures: dict[str, float]) -> dict:
         epochs = self.step / self.plan.steps_per_epoch

@@ -3,7 +3,7 @@
 The special tokens keep their meaning to the model alone: the letters "[SEP]" in an article are read as text.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -21,15 +21,37 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 TOKENIZER_FILE = "tokenizer.json"
 
 
-def learn(texts: Iterable[str], *, vocab_size: int, lowercase: bool) -> Tokenizer:
-    """Learn a vocabulary of at most `vocab_size` word pieces from texts; the special tokens come first."""
-    tokenizer = Tokenizer(WordPiece(unk_token="[UNK]"))
+def learn(read_texts: Callable[[], Iterable[str]], *, vocab_size: int, lowercase: bool) -> Tokenizer:
+    """Learn a vocabulary of at most `vocab_size` word pieces; the special tokens come first, then the letters.
+
+    read_texts: called twice. `tokenizers` numbers the letters inside words in the order of a hash map and breaks
+        ties by these numbers, so that two runs would differ; a first pass finds the letters, the second is told
+        their order.
+    """
+    letters = sorted(_trained(read_texts(), vocab_size=1, lowercase=lowercase).get_vocab())
+    known = [*SPECIAL_TOKENS, *(letter for letter in letters if letter not in SPECIAL_TOKENS)]
+    vocab = _trained(read_texts(), vocab_size=vocab_size, lowercase=lowercase, known=known).get_vocab()
+    return prepare(_untrained(vocab, lowercase=lowercase), "learn")
+
+
+def _trained(
+    texts: Iterable[str], *, vocab_size: int, lowercase: bool, known: Sequence[str] = SPECIAL_TOKENS
+) -> Tokenizer:
+    tokenizer = _untrained({}, lowercase=lowercase)
+    trainer = WordPieceTrainer(vocab_size=vocab_size, special_tokens=list(known), show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _untrained(vocab: dict[str, int], *, lowercase: bool) -> Tokenizer:
+    """Return BERT's tokenizer over a vocabulary, its special tokens marked as such."""
+    tokenizer = Tokenizer(WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=100))
     tokenizer.normalizer = BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = BertPreTokenizer()
     tokenizer.decoder = WordPieceDecoder()
-    trainer = WordPieceTrainer(vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
-    return prepare(tokenizer, "learn")
+    if vocab:
+        tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    return tokenizer
 
 
 def load(path: Path) -> Tokenizer:

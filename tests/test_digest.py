@@ -1,0 +1,110 @@
+"""Digest: what can change a result changes it, what cannot leaves it alone."""
+
+import ast
+
+import pytest
+
+from distilbert.digest import code_digest
+
+FILES = {
+    "step.py": '"""A step."""\nfrom library import used\nimport json\n\nif "x" in globals():\n    used.go()\n',
+    "library/__init__.py": '"""A library."""\n',
+    "library/used.py": '"""Use."""\n\nfrom library.deep import LIMIT\n\n\ndef go():\n    """Go."""\n    return LIMIT\n',
+    "library/deep.py": "LIMIT = 1\n",
+    "library/unused.py": "LIMIT = 1\n",
+    "other_step.py": "X = 1\n",
+}
+
+
+@pytest.fixture
+def digest_with(tmp_path):
+    """Return a function that writes the files with changes and returns the digest of step.py."""
+
+    def digest(changes: dict[str, str] | None = None) -> str:
+        for name, text in (FILES | (changes or {})).items():
+            path = tmp_path / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        return code_digest(tmp_path / "step.py")
+
+    return digest
+
+
+def modules(digest: str) -> dict[str, str]:
+    return dict(line.split("=") for line in digest.splitlines())
+
+
+def test_only_modules_that_are_reached_are_listed(digest_with):
+    """One line module=digest for the script and each local module that it reaches, sorted."""
+    lines = digest_with().splitlines()
+    assert [line.split("=")[0] for line in lines] == ["library.__init__", "library.deep", "library.used", "step"]
+    for line in lines:
+        assert len(line.split("=")) == 2
+        int(line.split("=")[1], 16)
+
+
+@pytest.mark.parametrize(
+    "name,text",
+    [
+        ("step.py", "# a comment\n" + FILES["step.py"]),
+        ("step.py", FILES["step.py"].replace("A step.", "Another docstring.")),
+        ("step.py", FILES["step.py"].replace('"""A step."""\n', "")),
+        ("library/used.py", FILES["library/used.py"].replace('    """Go."""\n', '    """Stay."""\n\n')),
+        ("library/used.py", ast.unparse(ast.parse(FILES["library/used.py"]))),
+        ("library/deep.py", "LIMIT = (\n    1\n)  # units\n"),
+        ("library/unused.py", "LIMIT = 2\n"),
+        ("other_step.py", "X = 2\n"),
+    ],
+    ids=["comment", "docstring", "no docstring", "function docstring", "reformat", "layout", "unused", "other step"],
+)
+def test_what_cannot_change_a_result_changes_no_digest(digest_with, name, text):
+    """Comments, docstrings, blank lines, layout and modules that are not imported are free."""
+    before = digest_with()
+    assert FILES[name] != text
+    assert digest_with({name: text}) == before
+
+
+@pytest.mark.parametrize(
+    "name,text,changed",
+    [
+        ("step.py", FILES["step.py"].replace("used.go()", "used.go(1)"), "step"),
+        ("library/used.py", FILES["library/used.py"].replace("return LIMIT", "return -LIMIT"), "library.used"),
+        ("library/deep.py", "LIMIT = 2\n", "library.deep"),
+        ("library/__init__.py", "LIMIT = 1\n", "library.__init__"),
+    ],
+)
+def test_a_change_of_behaviour_changes_its_modules_line_alone(digest_with, name, text, changed):
+    """An edit of the script or of a module that it imports, directly or not, shows on that module's line."""
+    before, after = modules(digest_with()), modules(digest_with({name: text}))
+    assert before.keys() == after.keys()
+    assert [module for module in before if before[module] != after[module]] == [changed]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import library.unused",
+        "import library.unused as u",
+        "from library import unused",
+        "from library.unused import LIMIT",
+        "def f():\n    from library import unused\n",
+    ],
+)
+def test_every_form_of_import_is_followed(digest_with, statement):
+    """A module counts however and wherever it is imported, inside a function too."""
+    assert "library.unused" in modules(digest_with({"step.py": FILES["step.py"] + statement + "\n"}))
+
+
+def test_modules_that_import_each_other_end(digest_with):
+    """A cycle of imports is walked once."""
+    digest = digest_with({"library/deep.py": "import library.used\nLIMIT = 1\n"})
+    assert list(modules(digest)) == ["library.__init__", "library.deep", "library.used", "step"]
+
+
+def test_an_absent_or_broken_script_is_refused(tmp_path):
+    """A script that is not there, or that Python cannot read, has no digest."""
+    with pytest.raises(FileNotFoundError):
+        code_digest(tmp_path / "absent.py")
+    (tmp_path / "broken.py").write_text("def f(:\n")
+    with pytest.raises(SyntaxError):
+        code_digest(tmp_path / "broken.py")

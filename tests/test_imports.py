@@ -1,0 +1,171 @@
+"""Imports: the library's arrows go one way, and a step pays only for what it uses."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parent.parent / "workflow" / "scripts"
+LIBRARY = SCRIPTS / "distilbert"
+
+# Module -> the local modules that it may import. A new module needs a line here.
+ALLOWED = {
+    # Ground floor: nothing local.
+    "__init__": set(),
+    "config": set(),
+    "digest": set(),
+    "files": set(),
+    "losses": set(),
+    "masking": set(),
+    "optimizer": set(),
+    "runlog": set(),
+    "sources": set(),
+    "tasks": set(),
+    # Data.
+    "hub": {"files"},
+    "synthetic": {"tasks"},
+    "tokens": {"files"},
+    "batching": {"tokens"},
+    "wordpiece": {"files", "tokens"},
+    "examples": {"batching", "sources", "tasks"},
+    # Models and training.
+    "model": {"config", "files"},
+    "checkpoint": {"files"},
+    "export": {"config", "model", "tokens", "wordpiece"},
+    "objectives": {"batching", "config", "losses", "masking", "model", "tokens"},
+    "training": {"batching", "checkpoint", "config", "optimizer"},
+    # Results.
+    "inference": {"model", "objectives", "tokens"},
+    "evaluation": {"tasks"},
+    "plotting": {"files", "tasks"},
+    # What training steps share; only scripts stand above it.
+    "steps": {
+        "batching",
+        "checkpoint",
+        "config",
+        "evaluation",
+        "export",
+        "files",
+        "inference",
+        "model",
+        "objectives",
+        "runlog",
+        "tasks",
+        "tokens",
+        "training",
+    },
+}
+WITHOUT_TORCH = (
+    "batching config digest evaluation examples files hub plotting runlog sources synthetic tasks tokens wordpiece"
+).split()
+STEPS = sorted(path.stem for path in SCRIPTS.glob("*.py"))
+
+
+def imported(path: Path) -> list[tuple[str, bool]]:
+    """Return (module, whether it is imported at the top level) of each import of a file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    top_level = set(map(id, tree.body))
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports escape the code digest"
+            names = [f"{node.module}.{a.name}" for a in node.names] if node.module == "distilbert" else [node.module]
+        else:
+            continue
+        found += [(name, id(node) in top_level) for name in names]
+    return found
+
+
+def local_imports(module: str) -> set[str]:
+    names = [name.split(".") for name, _ in imported(LIBRARY / f"{module}.py")]
+    return {parts[1] for parts in names if parts[0] == "distilbert"}
+
+
+def packages(path: Path) -> set[str]:
+    return {name.split(".")[0] for name, _ in imported(path)}
+
+
+def reached(module: str) -> set[str]:
+    """Return a module and all local modules that it reaches."""
+    found, pending = set(), [module]
+    while pending:
+        if (name := pending.pop()) not in found:
+            found.add(name)
+            pending += local_imports(name)
+    return found
+
+
+def test_the_table_names_every_module():
+    """A module that is added or removed must be thought about here."""
+    assert set(ALLOWED) == {path.stem for path in LIBRARY.glob("*.py")}
+
+
+@pytest.mark.parametrize("module", ALLOWED)
+def test_a_module_imports_only_what_it_may(module):
+    """Each module's local imports stand in the table."""
+    assert local_imports(module) <= ALLOWED[module]
+
+
+def test_the_arrows_go_one_way():
+    """No module reaches itself: the table, and so the imports, have no cycle."""
+    level: dict[str, int] = {}
+    while len(level) < len(ALLOWED):
+        ready = [m for m in ALLOWED if m not in level and ALLOWED[m] <= level.keys()]
+        assert ready, f"a cycle among {sorted(ALLOWED.keys() - level.keys())}"
+        level |= {module: 1 + max((level[m] for m in ALLOWED[module]), default=-1) for module in ready}
+
+
+@pytest.mark.parametrize("module", WITHOUT_TORCH)
+def test_light_modules_never_reach_torch(module):
+    """Neither the module nor anything local that it imports names torch, transformers or safetensors.torch."""
+    for name in reached(module):
+        assert not packages(LIBRARY / f"{name}.py") & {"torch", "transformers", "safetensors"}, name
+
+
+def test_importing_the_light_modules_loads_no_torch():
+    """Measured, not read: a fresh interpreter with all light modules has neither torch nor datasets loaded."""
+    program = f"import sys; from distilbert import {', '.join(WITHOUT_TORCH)}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=SCRIPTS, capture_output=True, text=True, check=True)
+    assert not {"torch", "datasets", "transformers"} & set(done.stdout.split())
+
+
+def test_transformers_is_used_by_the_verification_alone():
+    """Only verify_exports.py imports `transformers`: everything else is our own."""
+    users = [path.name for path in SCRIPTS.rglob("*.py") if "transformers" in packages(path)]
+    assert users == ["verify_exports.py"]
+
+
+def test_datasets_is_imported_inside_functions_of_sources_alone():
+    """`datasets` takes a second to import, and the Snakefile imports sources.py."""
+    users = {
+        path.name: at_top
+        for path in SCRIPTS.rglob("*.py")
+        for name, at_top in imported(path)
+        if name.split(".")[0] == "datasets"
+    }
+    assert users == {"sources.py": False}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_importing_a_step_runs_nothing(step):
+    """At its top level a step has imports, definitions and constants, and runs only under the Snakemake guard."""
+    tree = ast.parse((SCRIPTS / f"{step}.py").read_text(encoding="utf-8"))
+    assert isinstance(tree.body[0], ast.Expr), "no docstring"
+    *definitions, guard = tree.body[1:]
+    allowed = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
+    for node in definitions:
+        is_constant = isinstance(node, ast.Assign) and not any(isinstance(n, ast.Call) for n in ast.walk(node.value))
+        assert isinstance(node, allowed) or is_constant, f"line {node.lineno}"
+    assert isinstance(guard, ast.If)
+    assert ast.unparse(guard.test) == "'snakemake' in globals()"
+    assert [ast.unparse(line) for line in guard.body] == ["runlog.run(main, snakemake)"]
+
+
+def test_steps_import_only_the_library():
+    """No step imports another step: what two steps share stands in the library."""
+    for step in STEPS:
+        assert not packages(SCRIPTS / f"{step}.py") & set(STEPS), step

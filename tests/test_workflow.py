@@ -1,0 +1,124 @@
+"""Workflow: every configuration that ships plans its jobs, and a wrong one is refused by the name of its key."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+PRESETS = sorted((ROOT / "workflow" / "presets").glob("*.yaml"))
+DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def snakemake(folder: Path, *arguments: str, overlays: list[Path | dict] = ()) -> subprocess.CompletedProcess:
+    """Run Snakemake in a folder with the shipped config and overlays upon it; output and errors come together."""
+    (folder / "config.yaml").write_text((ROOT / "config.yaml").read_text())
+    paths = []
+    for number, overlay in enumerate(overlays):
+        path = overlay
+        if isinstance(overlay, dict):
+            path = folder / f"overlay-{number}.yaml"
+            path.write_text(yaml.safe_dump(overlay))
+        paths.append(str(path))
+    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--directory", str(folder)]
+    command += ["--cores", "2", *arguments, *(["--configfile", *paths] if paths else [])]
+    environment = {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}
+    environment["XDG_CACHE_HOME"] = str(folder / ".cache")
+    return subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, timeout=120
+    )
+
+
+def job_counts(output: str) -> dict[str, int]:
+    """Return {rule: jobs} from the table of a dry run."""
+    return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", output, re.MULTILINE)}
+
+
+def fake_folders(preset: dict, folder: Path) -> dict:
+    """Return an overlay that points each section that reads a folder at one made here, with empty files in it."""
+    overlay: dict = {}
+
+    def touch(path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    sections = {name: DEFAULT[name] | (preset.get(name) or {}) for name in ("corpus", "tokenizer", "teacher", "tasks")}
+    for name, section in sections.items():
+        if section["source"] == "folder":
+            overlay[name] = {"folder": str(folder / name)}
+    for shard in range(3):
+        touch(folder / "corpus" / f"train-{shard}.parquet")
+    touch(folder / "tokenizer" / "tokenizer.json")
+    touch(folder / "teacher" / "model.safetensors")
+    for task in DEFAULT["tasks"]["names"]:
+        for split in ("train", "validation"):
+            touch(folder / "tasks" / task / f"{split}-00000-of-00001.parquet")
+    if (preset.get("teacher") or {}).get("train", {}).get("init"):
+        touch(folder / "init" / "model.safetensors")
+        overlay.setdefault("teacher", {})["train"] = {"init": str(folder / "init")}
+    return overlay
+
+
+def test_the_default_config_plans_the_whole_demo(tmp_path):
+    """A dry run of the demo: one job per shard, task and model, and all five figures' files."""
+    done = snakemake(tmp_path, "--dry-run")
+    assert done.returncode == 0, done.stdout
+    counts = job_counts(done.stdout)
+    tasks, seeds = len(DEFAULT["tasks"]["names"]), len(DEFAULT["finetune"]["seeds"])
+    assert counts["encode_shard"] == DEFAULT["corpus"]["synthetic"]["num_shards"]
+    assert counts["prepare_task"] == tasks
+    assert counts["finetune"] == (3 if DEFAULT["finetune"]["scratch"] else 2) * tasks * seeds
+    assert counts["distill_task"] == tasks * seeds
+    assert counts["score_model"] == counts["finetune"] + counts["distill_task"]
+    single = "learn_vocabulary train_teacher pretrain collect_results verify_exports plot_accuracy".split()
+    assert {counts[rule] for rule in single} == {1}
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_every_preset_plans_its_jobs(tmp_path, preset):
+    """A dry run of each preset succeeds; those that read folders find files where the preset says."""
+    overlay = fake_folders(yaml.safe_load(preset.read_text()), tmp_path / "data")
+    done = snakemake(tmp_path, "--dry-run", overlays=[preset, overlay])
+    assert done.returncode == 0, done.stdout
+    assert job_counts(done.stdout)["pretrain"] == 1
+
+
+@pytest.mark.parametrize(
+    "overlay,path,reason",
+    [
+        ({"pretrain": {"alpha_mlmm": 2.0}}, "['pretrain']", "'alpha_mlmm' was unexpected"),
+        ({"tasks": {"names": ["sst2", "mnli"]}}, "['tasks']['names'][1]", "'mnli' is not one of ['sst2', 'mrpc'"),
+        ({"tasks": {"max_length": "long"}}, "['tasks']['max_length']", "'long' is not of type 'integer'"),
+        pytest.param(
+            {"finetune": {"epochs": "three"}},
+            "['finetune']['epochs']",
+            "'three' is not of type 'integer'",
+            marks=pytest.mark.xfail(strict=True, reason="the schema calls every key of the section unexpected"),
+        ),
+        ({"tokenizer": {"train": {"vocab_size": 65537}}}, "['tokenizer']['train']['vocab_size']", "maximum of 65536"),
+    ],
+    ids=["unknown key", "unknown task", "wrong type", "wrong type in a training", "vocabulary too large"],
+)
+def test_a_wrong_config_is_refused_by_its_key(tmp_path, overlay, path, reason):
+    """An unknown key, an unknown task, a wrong type and a value out of range: the message has path and reason."""
+    done = snakemake(tmp_path, "--dry-run", overlays=[overlay])
+    assert done.returncode != 0
+    assert "Error validating config file" in done.stdout
+    assert f"On instance{path}" in done.stdout
+    assert reason in done.stdout
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_corpus_folder_without_a_document_is_refused(tmp_path):
+    """One clear line names key, folder and the endings that are read, before any job starts."""
+    (tmp_path / "articles").mkdir()
+    (tmp_path / "articles" / "notes.md").touch()
+    done = snakemake(tmp_path, "--dry-run", overlays=[{"corpus": {"source": "folder", "folder": "articles"}}])
+    assert done.returncode != 0
+    line = "corpus.folder: no document in articles; looked for files ending in .parquet, .jsonl, .json, .txt"
+    assert line in done.stdout.splitlines()
