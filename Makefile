@@ -7,7 +7,7 @@ CORES ?= all
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format lock real report clean help
+.PHONY: help demo test lint format minilm lock clean docs
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -54,3 +54,8 @@ $(VENV)/dev.stamp: requirements-dev.txt requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet $(PIP_FLAGS) -r requirements-dev.txt
 	touch $@ $(VENV)/run.stamp
+
+docs: ## copy what README and docs quote from a finished demo
+	mkdir -p docs/results/demo
+	cp results/summary.csv results/summary.md results/cross_evaluation.csv results/plots/*.png docs/results/demo/
+	$(BIN)/python tests/check_docs.py --write

@@ -17,7 +17,7 @@ LOG = "logs/prepare_task/cola.log"
 def failed(tmp_path_factory):
     """Prepare CoLA, whose training file has label 7 in row 3; return (folder, what Snakemake gave)."""
     folder = tmp_path_factory.mktemp("bad")
-    learnt = wordpiece.learn(["a sentence of the river"] * 9, vocab_size=100, lowercase=True)
+    learnt = wordpiece.learn(lambda: ["a sentence of the river"] * 9, vocab_size=100, lowercase=True)
     for name in ("model/tokenizer.json", "results/tokenizer/tokenizer.json"):  # as if it had been imported
         (folder / name).parent.mkdir(parents=True)
         (folder / name).write_text(learnt.to_str())

@@ -168,3 +168,26 @@ def test_fingerprint_knows_what_decides_the_result(tmp_path):
     assert fingerprint(settings, "code", [first, renamed]) == base
     first.write_text("c")
     assert fingerprint(settings, "code", [first, renamed]) != base
+
+
+def test_a_damaged_checkpoint_does_not_push_out_good_ones(tmp_path):
+    """After damaged checkpoints were passed over, those that are saved at earlier steps are kept."""
+    checkpoints = Checkpoints(tmp_path)
+    save(checkpoints, 10, 20)
+    for path in files(tmp_path):
+        path.write_bytes(path.read_bytes()[:-1])
+    assert checkpoints.load() is None
+    save(checkpoints, 3)
+    assert_loads(checkpoints, 3)
+
+
+def test_finished_checkpoints_are_marked_and_empty_folders_removed(tmp_path):
+    """`finish` leaves a mark beside saved checkpoints, which stay, and removes a folder that holds none."""
+    saved, short = Checkpoints(tmp_path / "saved"), Checkpoints(tmp_path / "short")
+    save(saved, 5)
+    short.lock()
+    saved.finish()
+    short.finish()
+    assert (tmp_path / "saved" / "finished").exists()
+    assert_loads(saved, 5)
+    assert not (tmp_path / "short").exists()

@@ -17,7 +17,9 @@ SENTENCES = ["the river bends near the old bridge", "a bird sings", "what is it?
 @pytest.fixture
 def tokenizer(tmp_path):
     """Return the path of a tokenizer.json learnt from the sentences."""
-    wordpiece.save(wordpiece.learn(SENTENCES, vocab_size=90, lowercase=True), tmp_path, max_length=40, token_types=True)
+    wordpiece.save(
+        wordpiece.learn(lambda: SENTENCES, vocab_size=90, lowercase=True), tmp_path, max_length=40, token_types=True
+    )
     return tmp_path / "tokenizer.json"
 
 

@@ -133,7 +133,6 @@ BIG = "\n\n".join(TEXTS * 200).encode()
         pytest.param("a.jsonl", b"", id="empty jsonl: generator raised StopIteration"),
     ],
 )
-@pytest.mark.xfail(strict=True, reason="sources.read_rows lets these through")
 def test_a_damaged_packed_file_is_refused_by_name(tmp_path, name, content):
     """A damaged or truncated packed file raises one line with its name; it is never silently shorter."""
     refusal(tmp_path / name, content)

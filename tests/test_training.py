@@ -350,3 +350,27 @@ def test_schedule_rises_and_falls(total, warmup):
     assert np.ptp(fall) < 1e-9 if len(fall) else True
     if warmup < 1:
         assert schedule(total, total, warmup) == 0
+
+
+def test_a_bad_gradient_raises_before_the_step():
+    """A finite loss whose gradient is NaN stops the training with the weights as they were, naming the step."""
+
+    class Cusp(Toy):
+        def losses(self, model, batch):
+            return {"loss": torch.sqrt((model(torch.ones(2)) * 0).sum())}  # sqrt has no slope at 0
+
+    model = nn.Linear(2, 1)
+    before = [parameter.clone() for parameter in model.parameters()]
+    with pytest.raises(LossNotFiniteError, match="gradient norm is nan at step 1"):
+        train_toy(model=model, objective=Cusp())
+    assert all(torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True))
+
+
+def test_validations_fall_on_the_ends_of_epochs():
+    """Nine steps an epoch and seven validations: the last of each epoch comes after its last step."""
+    result, _ = train_toy(
+        num_rows=18, batch_size=2, epochs=3, validations_per_epoch=7, validate=lambda model: {"x": 0.0}
+    )
+    steps = [row["step"] for row in result.history if row["split"] == "validation"]
+    assert {9, 18, 27} <= set(steps)
+    assert len(steps) == 21

@@ -16,7 +16,7 @@ CLS, SEP = 2, 3
 @pytest.fixture(scope="module")
 def learnt() -> str:
     """Return a tokenizer that was learnt from the texts, as JSON."""
-    return wordpiece.learn(TEXTS, vocab_size=150, lowercase=True).to_str()
+    return wordpiece.learn(lambda: TEXTS, vocab_size=150, lowercase=True).to_str()
 
 
 @pytest.fixture
@@ -39,17 +39,16 @@ def test_the_special_tokens_come_first(tokenizer):
     assert 50 < vocabulary.size <= 150
 
 
-@pytest.mark.xfail(strict=True, reason="WordPieceTrainer numbers the ## letters in the order of a random hash map")
 def test_learning_is_repeatable(learnt):
     """The same texts give the same vocabulary, token for token."""
-    assert wordpiece.learn(TEXTS, vocab_size=150, lowercase=True).to_str() == learnt
+    assert wordpiece.learn(lambda: TEXTS, vocab_size=150, lowercase=True).to_str() == learnt
 
 
 def test_lowercase_is_a_choice():
     """With it, "River" is "river" and accents fall; without it they are different words."""
     texts = ["River river café"] * 30
-    lower = wordpiece.learn(texts, vocab_size=100, lowercase=True)
-    cased = wordpiece.learn(texts, vocab_size=100, lowercase=False)
+    lower = wordpiece.learn(lambda: texts, vocab_size=100, lowercase=True)
+    cased = wordpiece.learn(lambda: texts, vocab_size=100, lowercase=False)
     assert ids_of(lower, "River CAFÉ") == ids_of(lower, "river cafe")
     assert ids_of(cased, "River") != ids_of(cased, "river")
     assert 1 not in ids_of(cased, "River café")

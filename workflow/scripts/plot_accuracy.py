@@ -13,10 +13,10 @@ from distilbert import plotting, runlog
 def main(*, summary: Path, png: Path, svg: Path, settings: dict) -> None:
     """Draw; `settings["data"]` says in words what the data is."""
     table = pd.read_csv(summary)
-    seeds = (
-        f"{table['seeds'].min()} to {table['seeds'].max()}" if table["seeds"].nunique() > 1 else table["seeds"].max()
-    )
-    subtitle = f"{settings['data']}; median of {seeds} seeds, whiskers: lowest and highest"
+    fewest, most = table["seeds"].min(), table["seeds"].max()
+    seeds = f"{fewest} to {most}" if fewest < most else most
+    spread = "one seed" if most == 1 else f"median of {seeds} seeds, whiskers: lowest and highest"
+    subtitle = f"{settings['data']}; {spread}"
     plotting.save(plotting.accuracy_bars(table, subtitle=subtitle), png, svg)
 
 

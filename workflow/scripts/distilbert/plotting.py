@@ -102,7 +102,14 @@ def _grouped_bars(axes, summary: pd.DataFrame, tasks: list[str], approaches: lis
         for position, value, top in zip(x, values, high, strict=True):
             if np.isfinite(value):
                 axes.annotate(
-                    f"{value:.0f}", (position, max(top, 0)), (0, 3), textcoords="offset points", ha="center", fontsize=8
+                    f"{value:.0f}",
+                    (position, max(top, 0)),
+                    (0, 3),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=8,
+                    bbox={"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none"},
+                    zorder=4,
                 )
 
 
@@ -194,12 +201,13 @@ def _loss_curve(axes, curve: pd.DataFrame, name: str) -> None:
 
 
 def _accuracy_curves(axes, curves: pd.DataFrame) -> None:
-    for approach, label in APPROACHES.items():
+    # Curves that coincide stay visible: the later ones have smaller markers.
+    for size, (approach, label) in zip((7.5, 6, 4.5, 3), APPROACHES.items(), strict=True):
         rows = curves[curves["approach"] == approach]
         if len(rows):
             medians = rows.groupby("epoch")["accuracy"].median()
             axes.plot(
-                medians.index, 100 * medians, color=APPROACH_COLOURS[approach], marker="o", ms=3.5, lw=1.4, label=label
+                medians.index, 100 * medians, color=APPROACH_COLOURS[approach], marker="o", ms=size, lw=1.4, label=label
             )
     axes.set_xlabel("Epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)
