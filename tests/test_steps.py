@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -199,7 +200,7 @@ def run_all() -> None:
         summary=Path("summary.csv"),
         markdown=Path("summary.md"),
         record=Path("summary.json"),
-        settings={"models": MODELS, "is_real_glue": False},
+        settings={"models": MODELS, "is_real_glue": False, "data": "generated"},
         code=CODE,
     )
     figures = {
@@ -598,7 +599,7 @@ def test_a_file_of_the_hub_is_copied_whole(tmp_path, monkeypatch):
     assert asked == [(("nyu-mll/glue", "rte/train.parquet"), {"revision": REVISION, "repo_type": "dataset"})]
 
 
-@pytest.mark.parametrize("error", [OSError("no route\nto host"), hub.LocalEntryNotFoundError("not in the cache")])
+@pytest.mark.parametrize("error", [OSError("no route\nto host"), LocalEntryNotFoundError("not in the cache")])
 def test_a_file_that_the_hub_does_not_give_is_named(tmp_path, monkeypatch, error):
     """One line with repository, commit, file and reason; nothing is left behind."""
 

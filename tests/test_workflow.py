@@ -121,3 +121,11 @@ def test_a_corpus_folder_without_a_document_is_refused(tmp_path):
     assert done.returncode != 0
     line = "corpus.folder: no document in articles; looked for files ending in .parquet, .jsonl, .json, .txt"
     assert line in done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("name", ["paper", "coursework"])
+@pytest.mark.parametrize("section", ["pretrain", "finetune", "direct_distillation"])
+def test_a_published_recipe_is_spelled_out(name, section):
+    """The presets that follow a publication name every key of their trainings."""
+    preset = yaml.safe_load((ROOT / "workflow" / "presets" / f"{name}.yaml").read_text())
+    assert set(DEFAULT[section]) == set(preset[section])

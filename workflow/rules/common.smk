@@ -12,6 +12,7 @@ sys.path.insert(0, str(SCRIPTS))
 
 from distilbert.digest import code_digest
 from distilbert.sources import corpus_files
+from snakemake.exceptions import WorkflowError
 
 # Threads that wait for work must not spin: two jobs that shared two cores ran ten times faster so.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -47,12 +48,14 @@ def model_files(folder):
     }
 
 
-def from_folder(section, filename):
-    """Return the rule input `source` of a section whose source is a folder, else none."""
-    if cfg(f"{section}.source") != "folder":
-        return {}
-    folder = cfg(f"{section}.folder")
-    return {"source": f"{folder}/{filename}"}
+def model_input(name, folder):
+    """Return the files of a model folder that a step reads, weights by `name` and the config beside them."""
+    return {name: f"{folder}/model.safetensors", f"{name}_config": f"{folder}/config.json"}
+
+
+def folder_of(section):
+    """Return the folder of a section whose source is a folder, else None."""
+    return cfg(f"{section}.folder") if cfg(f"{section}.source") == "folder" else None
 
 
 def from_hub(section):
@@ -94,7 +97,7 @@ def task_source(task, split):
 def teacher_init():
     """Return the rule input `init` of a teacher whose training starts from a checkpoint, else none."""
     folder = cfg("teacher.train.init")
-    return {"init": f"{folder}/model.safetensors"} if folder else {}
+    return model_input("init", folder) if folder else {}
 
 
 def teacher_curve():
@@ -110,7 +113,7 @@ def needs_teacher(wildcards):
 
 def student_source(wildcards):
     """Return the rule input `teacher` of an initial student that needs it, else none."""
-    return {"teacher": "results/teacher/model.safetensors"} if needs_teacher(wildcards) else {}
+    return model_input("teacher", "results/teacher") if needs_teacher(wildcards) else {}
 
 
 def student_settings(wildcards):
@@ -134,6 +137,26 @@ def direct_teacher(wildcards):
     if cfg("direct_distillation.teacher") == "raw":
         return "results/teacher"
     return f"results/models/teacher/{wildcards.task}/seed{wildcards.seed}"
+
+
+def check_config():
+    """Refuse settings that contradict each other, before anything is trained.
+
+    Raises:
+        WorkflowError: the message names the keys.
+    """
+    layers, num_layers = cfg("student.teacher_layers"), cfg("student.num_layers")
+    if cfg("student.initialization") == "teacher" and len(layers) != num_layers:
+        raise WorkflowError(
+            f"config: student.teacher_layers names {len(layers)} layers, num_layers is {num_layers}"
+        )
+    if cfg("teacher.source") == "train" and not cfg("teacher.train.init"):
+        positions = cfg("teacher.train.model.max_positions")
+        for key in ("corpus.max_length", "tasks.max_length"):
+            if cfg(key) > positions:
+                raise WorkflowError(
+                    f"config: {key} is {cfg(key)}, teacher.train.model.max_positions only {positions}"
+                )
 
 
 def fine_tuned_models():
@@ -167,9 +190,17 @@ GPU = int(shutil.which("nvidia-smi") is not None)
 SHARDS = corpus_shards()
 TASK_NAMES = cfg("tasks.names")
 MODELS = fine_tuned_models()
+EXPORTS = [
+    "results/teacher",
+    "results/student/pretrained",
+    *per_model("results/models/{approach}/{task}/seed{seed}"),
+]
+check_config()
 DATA_IN_WORDS = {"synthetic": "Generated demo tasks", "folder": "GLUE", "hub": "GLUE"}[cfg("tasks.source")]
 if cfg("tasks.max_train_examples"):
     DATA_IN_WORDS += f", at most {cfg('tasks.max_train_examples'):,} training examples a task"
+if cfg("tasks.note"):
+    DATA_IN_WORDS += f"; {cfg('tasks.note')}"
 CORPUS_SPLIT = {key: cfg(f"corpus.{key}") for key in ("validation_fraction", "test_fraction")}
 TOKENIZER = "results/tokenizer/tokenizer.json"
 

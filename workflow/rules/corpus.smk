@@ -65,7 +65,7 @@ else:
 
     rule import_tokenizer:
         input:
-            **from_folder("tokenizer", "tokenizer.json"),
+            **({"source": f"{folder_of('tokenizer')}/tokenizer.json"} if folder_of("tokenizer") else {}),
         output:
             tokenizer=TOKENIZER,
         log:

@@ -3,7 +3,7 @@
 
 rule score_model:
     input:
-        model="results/models/{approach}/{task}/seed{seed}/model.safetensors",
+        **model_input("model", "results/models/{approach}/{task}/seed{seed}"),
         tests=expand("results/tasks/{name}/test.arrow", name=TASK_NAMES),
     output:
         predictions="results/predictions/{approach}/{task}/seed{seed}.arrow",
@@ -36,7 +36,7 @@ rule collect_results:
     conda:
         "../../envs/train.yaml"
     params:
-        settings=settings(models=MODELS, is_real_glue=cfg("tasks.source") != "synthetic"),
+        settings=settings(models=MODELS, is_real_glue=cfg("tasks.source") != "synthetic", data=DATA_IN_WORDS),
         code=code("collect_results.py"),
     script:
         "../scripts/collect_results.py"
@@ -44,11 +44,8 @@ rule collect_results:
 
 rule verify_exports:
     input:
-        models=[
-            "results/teacher/model.safetensors",
-            "results/student/pretrained/model.safetensors",
-            *per_model("results/models/{approach}/{task}/seed{seed}/model.safetensors"),
-        ],
+        models=[f"{folder}/model.safetensors" for folder in EXPORTS],
+        others=[path for folder in EXPORTS for path in model_files(folder).values()],
     output:
         report="results/exports.json",
     log:

@@ -3,7 +3,7 @@
 
 rule finetune:
     input:
-        encoder=lambda w: f"{ENCODERS[w.approach]}/model.safetensors",
+        unpack(lambda w: model_input("encoder", ENCODERS[w.approach])),
         train="results/tasks/{task}/train.arrow",
         validation="results/tasks/{task}/validation.arrow",
         tokenizer=TOKENIZER,
@@ -17,6 +17,7 @@ rule finetune:
         "benchmarks/results/finetune/{approach}/{task}/seed{seed}.tsv"
     conda:
         "../../envs/train.yaml"
+    threads: 1
     resources:
         gpu=GPU,
     params:
@@ -30,8 +31,8 @@ rule finetune:
 
 rule distill_task:
     input:
-        teacher=lambda w: f"{direct_teacher(w)}/model.safetensors",
-        student="results/student/random/model.safetensors",
+        unpack(lambda w: model_input("teacher", direct_teacher(w))),
+        **model_input("student", "results/student/random"),
         train="results/tasks/{task}/train.arrow",
         validation="results/tasks/{task}/validation.arrow",
         tokenizer=TOKENIZER,
@@ -45,6 +46,7 @@ rule distill_task:
         "benchmarks/results/distill_task/{task}/seed{seed}.tsv"
     conda:
         "../../envs/train.yaml"
+    threads: 1
     resources:
         gpu=GPU,
     params:

@@ -23,8 +23,8 @@ rule initialize_student:
 
 rule pretrain:
     input:
-        teacher="results/teacher/model.safetensors",
-        student=f"results/student/{cfg('student.initialization')}/model.safetensors",
+        **model_input("teacher", "results/teacher"),
+        **model_input("student", f"results/student/{cfg('student.initialization')}"),
         train=token_shards("train"),
         validation=token_shards("validation"),
         test=token_shards("test"),

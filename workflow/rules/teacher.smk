@@ -38,7 +38,7 @@ else:
 
     rule import_teacher:
         input:
-            **from_folder("teacher", "model.safetensors"),
+            **(model_input("source", folder_of("teacher")) if folder_of("teacher") else {}),
             tokenizer=TOKENIZER,
         output:
             **model_files("results/teacher"),

@@ -35,7 +35,7 @@ def main(
     rows = summarize(pd.DataFrame(cells), majority, is_real_glue=settings["is_real_glue"])
     write_csv(cross_evaluation, cells)
     write_csv(summary, rows)
-    write_text(markdown, to_markdown(rows, is_real_glue=settings["is_real_glue"]))
+    write_text(markdown, to_markdown(rows, data=settings["data"], is_real_glue=settings["is_real_glue"]))
     provenance = runlog.provenance(settings, code, started=started)
     write_json(record, {"summary": rows, "majority": majority, "provenance": provenance})
 
@@ -102,17 +102,16 @@ def coursework(task: Task, approach: str) -> float | None:
     return {"pretrained": task.coursework, "direct": task.coursework_direct}.get(approach)
 
 
-def to_markdown(rows: list[dict], *, is_real_glue: bool) -> str:
+def to_markdown(rows: list[dict], *, data: str, is_real_glue: bool) -> str:
     """Return the summary as a Markdown page."""
-    title = "GLUE" if is_real_glue else "the demo's generated tasks, which only look like GLUE"
     lines = [
         "# Summary",
         "",
-        f"Test sets of {title}. Medians over the seeds, in percent; in brackets the lowest and the highest seed.",
+        f"Data: {data}. Medians over the seeds, in percent; in brackets the lowest and the highest seed.",
         "The interval is the 95 % Wilson interval of the median accuracy over the n test examples.",
         "",
         "| task | n | approach | seeds | accuracy | 95 % interval | majority class | F1 | MCC | paper's metric |"
-        + (" published | student project (accuracy) |" if is_real_glue else ""),
+        + (" published for | student project (accuracy) |" if is_real_glue else ""),
         "|---|--:|---|--:|--:|--:|--:|--:|--:|--:|" + ("--:|--:|" if is_real_glue else ""),
     ]
     for row in rows:
@@ -129,7 +128,9 @@ def to_markdown(rows: list[dict], *, is_real_glue: bool) -> str:
             f"{percent(row['score'])} ({METRIC_TITLES[row['metric']]})",
         ]
         if is_real_glue:
-            cells += ["" if row[key] is None else row[key] for key in ("published", "coursework_accuracy")]
+            model = {"pretrained": "DistilBERT", "teacher": "BERT-base"}.get(row["approach"])
+            cells.append("" if row["published"] is None else f"{model}: {row['published']}")
+            cells.append("" if row["coursework_accuracy"] is None else row["coursework_accuracy"])
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     lines += ["", *means(rows)]
     return "\n".join(lines) + "\n"

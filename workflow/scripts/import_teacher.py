@@ -19,10 +19,13 @@ def main(*, tokenizer: Path, weights: Path, settings: dict, source: Path | None 
     with tempfile.TemporaryDirectory() as fetched:
         folder = Path(fetched) if source is None else source.parent
         if source is None:
-            for name in (CONFIG_FILE, WEIGHTS_FILE):
+            for name in (CONFIG_FILE, WEIGHTS_FILE, wordpiece.TOKENIZER_FILE):
                 hub.fetch(settings["repository"], settings["revision"], name, folder / name, kind="model")
+        wordpiece.require_same_words(encoder, folder)
         model = load_masked_lm(folder, wordpiece.vocabulary_of(encoder))
-        wordpiece.save(encoder, weights.parent, max_length=model.config.max_positions, token_types=True)
+        wordpiece.save(
+            encoder, weights.parent, max_length=model.config.max_positions, token_types=model.config.type_vocab_size > 0
+        )
         for name in (CONFIG_FILE, WEIGHTS_FILE):
             with atomic_path(weights.parent / name) as temporary:
                 shutil.copyfile(folder / name, temporary)

@@ -43,11 +43,13 @@ def main(
     )
     config = build(MaskedLMConfig, settings["training"])
     device = choose_device()
-    vocabulary = wordpiece.vocabulary_of(wordpiece.load(tokenizer))
+    encoder = wordpiece.load(tokenizer)
+    vocabulary = wordpiece.vocabulary_of(encoder)
     torch.manual_seed(settings["seed"])
     if init is None:
         model = MaskedLM(teacher_config(settings["model"], vocabulary))
     else:
+        wordpiece.require_same_words(encoder, init.parent)
         model = load_masked_lm(init.parent, vocabulary, headless_ok=True)
     model.to(device)
     corpus = open_corpus(train, validation, test, manifests)

@@ -17,7 +17,10 @@ from distilbert.model import CONFIG_FILE
 
 # Largest difference of two float32 logits that rounding explains, relative to the largest logit.
 TOLERANCE = 1e-4
-SENTENCES = ["The river is near the old bridge.", "What is it? It is a bird, of a kind that nobody knows."]
+PAIRS = [
+    ("The river is near the old bridge.", "The old bridge is near the river."),
+    ("What is it?", "It is a bird, of a kind that nobody knows, which lives near the lake."),
+]
 
 
 def main(*, models: list[Path], report: Path, settings: dict, code: str) -> None:
@@ -30,26 +33,29 @@ def main(*, models: list[Path], report: Path, settings: dict, code: str) -> None
 
 @torch.inference_mode()
 def compare(folder: Path) -> float:
-    """Return the largest difference of the logits of two padded sentences, relative to the largest logit.
+    """Return the largest difference of the logits of two padded pairs, relative to the largest logit.
 
     Raises:
         ValueError: it is above the tolerance, or the tokenizers differ.
     """
     tokenizer = wordpiece.load(folder / wordpiece.TOKENIZER_FILE)
     vocabulary = wordpiece.vocabulary_of(tokenizer)
-    inputs = AutoTokenizer.from_pretrained(folder)(SENTENCES, padding=True, return_tensors="pt")
-    ids, mask = inputs["input_ids"], inputs["attention_mask"].bool()
-    ours_ids = wordpiece.encode_examples(tokenizer, [(text,) for text in SENTENCES], max_length=ids.shape[1])
+    first, second = zip(*PAIRS, strict=True)
+    inputs = AutoTokenizer.from_pretrained(folder)(list(first), list(second), padding=True, return_tensors="pt")
+    ids, mask, token_types = inputs["input_ids"], inputs["attention_mask"].bool(), inputs.get("token_type_ids")
+    ours_ids = wordpiece.encode_examples(tokenizer, PAIRS, max_length=ids.shape[1])
     if [row[keep].tolist() for row, keep in zip(ids, mask, strict=True)] != ours_ids:
         raise ValueError(f"{folder}: AutoTokenizer reads the same sentence as other tokens")
-    is_classifier = "SequenceClassification" in read_json(folder / CONFIG_FILE)["architectures"][0]
+    is_classifier = any(
+        "SequenceClassification" in name for name in read_json(folder / CONFIG_FILE).get("architectures", [])
+    )
     if is_classifier:
         ours = load_classifier(folder, vocabulary)
         theirs = AutoModelForSequenceClassification.from_pretrained(folder)
     else:
         ours = load_masked_lm(folder, vocabulary)
         theirs = AutoModelForMaskedLM.from_pretrained(folder)
-    ours_logits, theirs_logits = ours.eval()(ids, mask), theirs.eval()(**inputs).logits
+    ours_logits, theirs_logits = ours.eval()(ids, mask, token_types), theirs.eval()(**inputs).logits
     if not is_classifier:
         ours_logits, theirs_logits = ours_logits[mask], theirs_logits[mask]
     difference = float((ours_logits - theirs_logits).abs().max() / theirs_logits.abs().max())

@@ -52,7 +52,7 @@ class TrainingConfig:
     max_steps: stop after so many optimizer steps, or None to let `epochs` decide.
     warmup_fraction: share of all steps over which the learning rate rises linearly; it then falls to zero.
     log_every: optimizer steps between two rows of the training metrics.
-    validations_per_epoch: how often the validation set is scored.
+    validations_per_epoch: how often the validation set is scored; a run that `max_steps` cuts short has as many.
     precision: "float32", "bfloat16" (autocast), or "auto": bfloat16 where the device computes in it.
     """
 

@@ -1,6 +1,5 @@
 """Model folders that Hugging Face users expect: weights, config and tokenizer together."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -49,13 +48,13 @@ def check_vocabulary(config: EncoderConfig, vocabulary: Vocabulary, folder: Path
         raise ValueError(f"{folder}: a model of {config.vocab_size} words, but the tokenizer has {vocabulary.size}")
 
 
-def load_masked_lm(folder: Path, vocabulary: Vocabulary, *, headless_ok: bool = False, **changes) -> MaskedLM:
+def load_masked_lm(folder: Path, vocabulary: Vocabulary, *, headless_ok: bool = False) -> MaskedLM:
     """Load a masked LM; `changes` (dropouts) replace settings of its config, `headless_ok` lets it lack its head.
 
     Raises:
         FileNotFoundError, ValueError: no such checkpoint, or one of another shape or vocabulary.
     """
-    config = replace(read_config(folder), **changes)
+    config = read_config(folder)
     check_vocabulary(config, vocabulary, folder)
     model = MaskedLM(config)
     load_pretrained(model, folder, missing_ok=MLM_HEAD if headless_ok else ())

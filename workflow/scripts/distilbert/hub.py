@@ -8,7 +8,6 @@ import shutil
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from distilbert.files import atomic_path
 
@@ -23,7 +22,7 @@ def fetch(repository: str, revision: str, filename: str, output: Path, *, kind: 
     """
     try:
         cached = hf_hub_download(repository, filename, revision=revision, repo_type=kind)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # of the Hub, of its HTTP client, of the disk
         reason = " ".join(str(error).split())
         raise ValueError(f"{kind} {repository}@{revision}: cannot fetch {filename}: {reason}") from error
     with atomic_path(output) as temporary:

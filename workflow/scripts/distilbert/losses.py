@@ -58,15 +58,17 @@ def vocabulary_losses(
             Only the student gets a gradient, and only through the first of the results.
         targets: (N,) ids at the positions that masked LM predicts, -1 at all others.
     """
-    total, kl, mlm = _VocabularyLosses.apply(*student, *teacher, targets, temperature, kl_weight, mlm_weight)
+    constants = (temperature, kl_weight, mlm_weight, torch.is_grad_enabled())
+    total, kl, mlm = _VocabularyLosses.apply(*student, *teacher, targets, *constants)
     return total, kl.detach(), mlm.detach()
 
 
 class _VocabularyLosses(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, bias, teacher_hidden, teacher_weight, teacher_bias, targets, T, *loss_weights):
-        kl_weight, mlm_weight = loss_weights
-        needs_gradient = any(ctx.needs_input_grad)
+    def forward(ctx, hidden, weight, bias, teacher_hidden, teacher_weight, teacher_bias, targets, T, *constants):
+        kl_weight, mlm_weight, is_grad_enabled = constants
+        # `needs_input_grad` is true of a parameter under `no_grad` too.
+        needs_gradient = is_grad_enabled and any(ctx.needs_input_grad)
         kl, mlm = hidden.new_zeros((), dtype=torch.float32), hidden.new_zeros((), dtype=torch.float32)
         if needs_gradient:
             gradients = [torch.zeros_like(tensor, dtype=torch.float32) for tensor in (hidden, weight, bias)]
@@ -102,4 +104,4 @@ class _VocabularyLosses(torch.autograd.Function):
     @staticmethod
     def backward(ctx, upstream, *_):
         gradients = ctx.saved_tensors
-        return *(gradient.mul_(upstream) for gradient in gradients), *[None] * 7
+        return *(gradient.mul_(upstream) for gradient in gradients), *[None] * 8

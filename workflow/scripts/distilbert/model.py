@@ -263,6 +263,8 @@ def read_config(folder: Path) -> EncoderConfig:
         raise ValueError(f"{path}: activation {activation!r} is not supported, only 'gelu'")
     if values.get("position_embedding_type", "absolute") != "absolute":
         raise ValueError(f"{path}: only absolute position embeddings are supported")
+    if not values.get("tie_word_embeddings", True):
+        raise ValueError(f"{path}: a masked-LM head with a matrix of its own is not supported (tie_word_embeddings)")
     classifier_dropout = values.get("classifier_dropout" if family == "bert" else "seq_classif_dropout")
     shape = dict(
         family=family,

@@ -188,7 +188,7 @@ def labelled_micro_batches(
 def mean_losses(
     model: nn.Module, objective: MaskedLMObjective, *, seed: int, max_sequences: int | None = None
 ) -> dict[str, float]:
-    """Return an objective's losses over its shards: every sequence once, with masks that `seed` alone decides.
+    """Return an objective's losses over its shards: every sequence once, with masks that do not change during a run.
 
     Means per token of the steps' losses (the share of targets is the same in every step, but for rounding).
 

@@ -43,6 +43,7 @@ def run(main: Callable, snakemake) -> None:
     die_with_parent()
     path = Path(snakemake.log[0]) if snakemake.log else None
     start_logging(path)
+    os.environ["RAYON_NUM_THREADS"] = str(snakemake.threads)  # of tokenizers
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(snakemake.threads)
     named = {name: _paths(value) for files in (snakemake.input, snakemake.output) for name, value in files.items()}
@@ -101,7 +102,16 @@ def provenance(settings: dict, code: str, *, started: float, **figures) -> dict:
 
 def git_commit() -> str | None:
     """Return the commit of the source, "+" appended where the work tree differs from it; None outside git."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--abbrev=40"]
+    command = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty=+",
+        "--abbrev=40",
+        "--exclude=*",
+    ]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -15,12 +15,12 @@ import torch
 from distilbert import runlog
 from distilbert.batching import BatchPlan
 from distilbert.checkpoint import Checkpoints, fingerprint
-from distilbert.config import MaskedLMConfig, TrainingConfig
+from distilbert.config import EncoderConfig, MaskedLMConfig, TrainingConfig
 from distilbert.evaluation import measure
 from distilbert.export import write_model
 from distilbert.files import read_json, write_csv, write_json
 from distilbert.inference import predict
-from distilbert.model import MaskedLM, SequenceClassifier
+from distilbert.model import CONFIG_FILE, WEIGHTS_FILE, MaskedLM, SequenceClassifier
 from distilbert.objectives import ClassificationObjective, MaskedLMObjective, mean_losses
 from distilbert.tasks import get_task
 from distilbert.tokens import TokenShards, Vocabulary
@@ -79,7 +79,9 @@ class TrainingStep:
     def checkpoints(self) -> Checkpoints:
         """The checkpoint folder of these outputs for these settings, code and inputs."""
         name = "--".join(self.weights.parent.parts)
-        return Checkpoints(Path(CHECKPOINT_FOLDER) / f"{name}--{fingerprint(self.settings, self.code, self.inputs)}")
+        configs = [path.with_name(CONFIG_FILE) for path in self.inputs if path.name == WEIGHTS_FILE]
+        digits = fingerprint(self.settings, self.code, [*self.inputs, *configs])
+        return Checkpoints(Path(CHECKPOINT_FOLDER) / f"{name}--{digits}")
 
     def write(self, model: MaskedLM | SequenceClassifier, result: TrainingResult, figures: dict, **labels) -> None:
         """Write the model, its training curve and its metrics with their provenance."""
@@ -90,6 +92,7 @@ class TrainingStep:
             started=self.started,
             train_seconds=round(result.train_seconds, 2),
             tokens_per_second=speed,
+            precision=result.precision,
         )
         write_model(model, self.weights.parent, self.tokenizer, **labels)
         write_csv(self.curve, result.history)
@@ -98,10 +101,23 @@ class TrainingStep:
         self.checkpoints.finish()
 
 
+def require_positions(config: EncoderConfig, shards: TokenShards, what: str) -> None:
+    """Refuse sequences that are longer than a model has positions for.
+
+    Raises:
+        ValueError: the message says how long and for how many.
+    """
+    longest = int(shards.lengths.max(initial=0))
+    if longest > config.max_positions:
+        raise ValueError(f"{what} has sequences of {longest} tokens, the model positions for {config.max_positions}")
+
+
 def train_on_corpus(
     step: TrainingStep, model: MaskedLM, objectives: dict[str, MaskedLMObjective], config: MaskedLMConfig
 ) -> None:
     """Train a masked LM on the corpus, score it on the whole test text, write it."""
+    for split, objective in objectives.items():
+        require_positions(model.config, objective.shards, f"the {split} split of the corpus (corpus.max_length)")
     seed = step.settings["seed"]
     result = train(
         model,
@@ -129,6 +145,8 @@ def train_on_task(
 ) -> None:
     """Train a classifier, keep the weights of the best validation accuracy, write it."""
     held_out = TokenShards([validation])
+    for examples in (objective.examples, held_out):
+        require_positions(model.config, examples, f"task {step.settings['task']} (tasks.max_length)")
     seed = step.settings["seed"]
 
     def validate(model: SequenceClassifier) -> dict[str, float]:

@@ -13,7 +13,7 @@ Class 1 does not mean the same thing everywhere, so each task says what its clas
 A cell off the diagonal of the cross-evaluation matrix asks: does what a model learnt on one task carry
 over to another? Its prediction is therefore read as yes or no through the labels of the task it was
 TRAINED on and scored as yes or no in the labels of the task it is EVALUATED on. Without this, a model of
-RTE would be punished for the order in which GLUE lists RTE's two labels (see `translate_class`).
+RTE would be punished for the order in which GLUE lists RTE's two labels (see `evaluation.translate_logits`).
 
 Sources: Wang et al. 2019 (GLUE, arXiv:1804.07461); Sanh et al. 2019 (DistilBERT, arXiv:1910.01108, table 1).
 """
@@ -133,13 +133,3 @@ def get_task(name: str) -> Task:
     if name not in TASKS:
         raise ValueError(f"tasks: no task {name!r}; choose from {', '.join(TASKS)}")
     return TASKS[name]
-
-
-def translate_class(predicted: int, *, trained_on: Task, evaluated_on: Task) -> int:
-    """Return a class predicted in the labels of one task as the class of another that says the same (yes or no).
-
-    >>> translate_class(1, trained_on=TASKS["qqp"], evaluated_on=TASKS["rte"])  # duplicate -> entailment
-    0
-    """
-    says_yes = predicted == trained_on.yes
-    return evaluated_on.yes if says_yes else 1 - evaluated_on.yes

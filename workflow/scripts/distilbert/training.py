@@ -2,7 +2,7 @@
 
 Everything random in a step derives from (seed, epoch, step): the order of the data (batching), the masks
 (the objective) and the dropout (seeded here). So a run that was killed and resumed at a checkpoint ends
-bit for bit where an uninterrupted run ends, on the same machine with the same number of threads.
+bit for bit where an uninterrupted run ends, on the same CPU with the same number of threads and build of PyTorch.
 
 A step is one update of the weights: its sequences are cut into micro-batches of bounded size, each of which
 adds its share of the gradient (see `objectives`).
@@ -56,6 +56,7 @@ class TrainingResult:
     train_seconds: float
     steps: int
     best: dict | None
+    precision: str
 
 
 class LossNotFiniteError(RuntimeError):
@@ -72,11 +73,17 @@ def choose_device() -> torch.device:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the autocast context of a precision; "auto" takes bfloat16 where the device computes in it."""
-    if precision == "auto":
-        native = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _cpu_has_bf16()
-        precision = "bfloat16" if native else "float32"
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+    """Return the autocast context of a precision (see `resolve_precision`)."""
+    enabled = resolve_precision(device, precision) == "bfloat16"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def resolve_precision(device: torch.device, precision: str) -> str:
+    """Return "float32" or "bfloat16"; "auto" is bfloat16 where the device computes in it."""
+    if precision != "auto":
+        return precision
+    native = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _cpu_has_bf16()
+    return "bfloat16" if native else "float32"
 
 
 def _cpu_has_bf16() -> bool:
@@ -125,14 +132,19 @@ class _Run:
         )
         steps = plan.steps_per_epoch * config.epochs
         self.total_steps = min(steps, config.max_steps) if config.max_steps else steps
-        parts = config.validations_per_epoch
-        ends = {
-            min(-(-plan.steps_per_epoch * i // parts), self.total_steps) for i in range(1, config.epochs * parts + 1)
-        }
+        num_validations = config.validations_per_epoch * config.epochs
+        ends = {-(-self.total_steps * i // num_validations) for i in range(1, num_validations + 1)}
         self.validation_steps = ends if validate else set()
         self.step, self.num_tokens, self.seconds, self.learning_rate = 0, 0, 0.0, 0.0
         self.history, self.best, self.best_weights = [], None, {}
         self.since_log: dict[str, float] = {}
+        # What a resumed run must share with the one before it to end on the same bits.
+        self.environment = {
+            "device": str(self.device),
+            "precision": resolve_precision(self.device, config.precision),
+            "threads": torch.get_num_threads(),
+            "torch": str(torch.__version__),
+        }
 
     def run(self) -> TrainingResult:
         if self.checkpoints:
@@ -170,7 +182,9 @@ class _Run:
         if self.best_weights:
             self.model.load_state_dict(self.best_weights)
         self.model.eval()
-        return TrainingResult(self.history, self.num_tokens, self.seconds, self.step, self.best)
+        return TrainingResult(
+            self.history, self.num_tokens, self.seconds, self.step, self.best, self.environment["precision"]
+        )
 
     def train_step(self) -> None:
         """Do one optimizer step and add its losses to those since the last log entry."""
@@ -251,6 +265,7 @@ class _Run:
             "history": self.history,
             "best": self.best,
             "since_log": self.since_log,
+            "environment": self.environment,
         }
         self.checkpoints.save(tensors, state, step=self.step)
         log.info("step %d  checkpoint saved in %s", self.step, self.checkpoints.folder)
@@ -268,6 +283,10 @@ class _Run:
         self.model.load_state_dict(parts["model"])
         self.best_weights = {name: tensor.to(self.device) for name, tensor in parts["best"].items()}
         self.optimizer.load_state_dict(parts["optimizer"], num_steps=self.step)
+        if state["environment"] != self.environment:
+            log.warning(
+                "resumed in another environment, so not bit for bit: %s, now %s", state["environment"], self.environment
+            )
         log.info("resumed after step %d of %d", self.step, self.total_steps)
 
 

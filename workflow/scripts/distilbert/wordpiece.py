@@ -38,7 +38,9 @@ def _trained(
     texts: Iterable[str], *, vocab_size: int, lowercase: bool, known: Sequence[str] = SPECIAL_TOKENS
 ) -> Tokenizer:
     tokenizer = _untrained({}, lowercase=lowercase)
-    trainer = WordPieceTrainer(vocab_size=vocab_size, special_tokens=list(known), show_progress=False)
+    trainer = WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=list(known), show_progress=False, limit_alphabet=1000
+    )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 
@@ -95,6 +97,21 @@ def save(tokenizer: Tokenizer, folder: Path, *, max_length: int, token_types: bo
         **dict(zip(names, SPECIAL_TOKENS, strict=True)),
     }
     write_json(Path(folder) / "tokenizer_config.json", config)
+
+
+def require_same_words(tokenizer: Tokenizer, folder: Path) -> None:
+    """Refuse a model folder whose own tokenizer.json, if it has one, gives another id to a word.
+
+    Raises:
+        ValueError: the message names the folder and the first such word.
+    """
+    path = Path(folder) / TOKENIZER_FILE
+    if not path.exists():
+        return
+    ours, theirs = tokenizer.get_vocab(), load(path).get_vocab()
+    for word in sorted(ours.keys() | theirs.keys()):
+        if ours.get(word) != theirs.get(word):
+            raise ValueError(f"{path}: {word!r} has id {theirs.get(word)}, in the corpus's tokenizer {ours.get(word)}")
 
 
 def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
