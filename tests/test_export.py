@@ -82,16 +82,6 @@ def test_another_vocabulary_is_refused(tmp_path, config, words):
         assert str(words.size) in message and str(words.size + 1) in message
 
 
-def test_changes_replace_settings_of_the_config(tmp_path, config, words):
-    """A loaded model takes the dropouts it is given; its weights are those of the folder."""
-    written = MaskedLM(config)
-    save_pretrained(written, tmp_path / "model")
-    model = load_masked_lm(tmp_path / "model", words, dropout=0.25)
-    assert model.encoder.dropout.p == model.encoder.layers[1].dropout.p == 0.25
-    for name, value in written.state_dict().items():
-        assert torch.equal(model.state_dict()[name], value), name
-
-
 def test_a_headless_encoder_needs_leave(tmp_path, config, words):
     """A folder without a masked-LM head loads only where that is said to be all right; its encoder is taken."""
     written = SequenceClassifier(config)

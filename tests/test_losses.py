@@ -140,3 +140,14 @@ def test_the_fused_head_is_the_plain_losses(monkeypatch, chunk_logits, num_targe
     for gradient, plain in zip(gradients, expected, strict=False):
         torch.testing.assert_close(gradient, plain, rtol=1e-4, atol=1e-5)
     assert gradients[3:] == (None, None, None)
+
+
+def test_the_fused_head_keeps_no_gradient_in_validation(monkeypatch):
+    """Under `inference_mode` nothing is computed for a gradient, though the weights ask for one."""
+    student = [torch.randn(4, 3), torch.randn(5, 3, requires_grad=True), torch.zeros(5)]
+    teacher = [torch.randn(4, 3), torch.randn(5, 3), torch.zeros(5)]
+    monkeypatch.setattr(torch, "zeros_like", lambda *args, **kwargs: pytest.fail("a gradient was allocated"))
+    weights = {"temperature": 2.0, "kl_weight": 1.0, "mlm_weight": 1.0}
+    with torch.inference_mode():
+        total, kl, mlm = vocabulary_losses(tuple(student), tuple(teacher), torch.tensor([1, -1, 2, -1]), **weights)
+    assert total.item() == pytest.approx((kl + mlm).item())

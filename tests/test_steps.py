@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from distilbert import hub, wordpiece
 from distilbert.files import read_json, sha256, write_csv, write_json
 from distilbert.sources import read_documents
+from distilbert.steps import TrainingStep, require_positions
 from distilbert.tokens import TokenShards
 
 TASK_NAMES = ["mrpc", "rte"]
@@ -557,7 +559,7 @@ def test_a_teacher_of_another_vocabulary_is_refused(in_run, tmp_path):
     """A teacher whose word embeddings are not the tokenizer's is refused before anything is written."""
     other = wordpiece.learn(lambda: ["river bridge"] * 9, vocab_size=100, lowercase=True)
     (tmp_path / "tokenizer.json").write_text(other.to_str())
-    with pytest.raises(ValueError, match="words, but the tokenizer has"):
+    with pytest.raises(ValueError, match=r"teacher/tokenizer.json: .* has id \d+, in the corpus.s tokenizer None"):
         main_of("import_teacher")(
             tokenizer=tmp_path / "tokenizer.json",
             weights=tmp_path / "teacher" / "model.safetensors",
@@ -629,3 +631,30 @@ def test_a_copy_that_fails_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space left"):
         hub.fetch("a/b", REVISION, "x", tmp_path / "out" / "x", kind="model")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_change_of_the_config_alone_is_another_training(in_run, tmp_path):
+    """Weights can be the same where config.json is not (a dropout): checkpoints of one are not resumed by the other."""
+    folders = []
+    for dropout in (0.0, 0.1):
+        folder = tmp_path / str(dropout)
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"the same")
+        (folder / "config.json").write_text(f'{{"dropout": {dropout}}}')
+        step = TrainingStep(
+            tokenizer=Path("t"),
+            weights=Path("results/m/model.safetensors"),
+            curve=Path("c"),
+            metrics=Path("m"),
+            settings={},
+            code="a=b",
+            inputs=[folder / "model.safetensors"],
+        )
+        folders.append(step.checkpoints.folder)
+    assert folders[0] != folders[1]
+
+
+def test_sequences_longer_than_the_positions_are_refused(make_shards, bert_config):
+    """A model of 8 positions is refused sequences of more, by name, before a step is done."""
+    with pytest.raises(ValueError, match=r"task x has sequences of \d+ tokens, the model positions for 8"):
+        require_positions(replace(bert_config, max_positions=8), make_shards(), "task x")

@@ -275,12 +275,12 @@ def test_the_best_weights_are_kept():
         (10, 2, 2, None, [5, 10, 15, 20]),
         (10, 1, 3, None, [4, 7, 10]),
         (3, 1, 10, None, [1, 2, 3]),
-        (10, 3, 1, 14, [10, 14]),
-        (10, 3, 1, 4, [4]),
+        (10, 3, 1, 14, [5, 10, 14]),
+        (10, 3, 1, 4, [2, 3, 4]),
     ],
 )
 def test_validations_come_when_they_are_due(steps_per_epoch, epochs, per_epoch, max_steps, expected):
-    """Validations part each epoch evenly and one stands at its end and at the end of the run, none twice."""
+    """Validations part the run evenly, one stands at the end of each epoch that is not cut, none twice."""
     result, _ = train_toy(
         num_rows=2 * steps_per_epoch,
         epochs=epochs,

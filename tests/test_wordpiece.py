@@ -171,3 +171,15 @@ def test_transformers_reads_the_saved_tokenizer_alike(tmp_path, tokenizer, token
     assert ("token_type_ids" in encoded) == token_types
     assert theirs.model_max_length == 40
     assert (theirs.pad_token_id, theirs.mask_token_id) == (0, 4)
+
+
+def test_a_model_folder_of_other_words_is_refused(tmp_path):
+    """A checkpoint whose own tokenizer has as many words, but others, is refused with the folder and a word."""
+    ours = wordpiece.learn(lambda: TEXTS, vocab_size=150, lowercase=True)
+    wordpiece.save(ours, tmp_path / "same", max_length=20, token_types=True)
+    wordpiece.require_same_words(ours, tmp_path / "same")
+    wordpiece.require_same_words(ours, tmp_path)  # no tokenizer there: nothing to compare
+    text = (tmp_path / "same" / "tokenizer.json").read_text().replace('"[UNK]": 1', '"[UNK]": 4')
+    (tmp_path / "tokenizer.json").write_text(text.replace('"[MASK]": 4', '"[MASK]": 1'))
+    with pytest.raises(ValueError, match=r"tokenizer.json: '\[MASK\]' has id 1"):
+        wordpiece.require_same_words(ours, tmp_path)

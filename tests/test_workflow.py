@@ -53,12 +53,14 @@ def fake_folders(preset: dict, folder: Path) -> dict:
     for shard in range(3):
         touch(folder / "corpus" / f"train-{shard}.parquet")
     touch(folder / "tokenizer" / "tokenizer.json")
-    touch(folder / "teacher" / "model.safetensors")
+    for name in ("model.safetensors", "config.json"):
+        touch(folder / "teacher" / name)
     for task in DEFAULT["tasks"]["names"]:
         for split in ("train", "validation"):
             touch(folder / "tasks" / task / f"{split}-00000-of-00001.parquet")
     if (preset.get("teacher") or {}).get("train", {}).get("init"):
-        touch(folder / "init" / "model.safetensors")
+        for name in ("model.safetensors", "config.json"):
+            touch(folder / "init" / name)
         overlay.setdefault("teacher", {})["train"] = {"init": str(folder / "init")}
     return overlay
 
