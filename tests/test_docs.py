@@ -15,6 +15,15 @@ def test_readme_quotes_the_committed_results():
     assert with_tables(text) == text
 
 
+def test_the_first_sentences_quote_the_demo():
+    """Every percentage above the README's first command stands in the demo's table of means."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    figures = re.findall(r"(\d+\.\d) %", text.split("```")[0])
+    table = (ROOT / "docs" / "results" / "demo" / "summary.md").read_text(encoding="utf-8").split("\n\n")[-1]
+    assert len(figures) == 3
+    assert [figure for figure in figures if f"| {figure} |" not in table] == []
+
+
 def test_committed_summaries_agree_with_their_tables():
     """The means in each committed summary.md are those of the summary.csv beside it."""
     folders = [path.parent for path in (ROOT / "docs" / "results").glob("*/summary.md")]
