@@ -105,10 +105,14 @@ def teacher_curve():
     return {"teacher": "results/teacher/training.csv"} if cfg("teacher.source") == "train" else {}
 
 
+def teacher_is_from_scratch():
+    """Tell whether the teacher is trained here from random values, in the shape that the config gives it."""
+    return cfg("teacher.source") == "train" and not cfg("teacher.train.init")
+
+
 def needs_teacher(wildcards):
     """Tell whether an initial student needs the teacher itself, not just the shape that the config gives it."""
-    is_from_scratch = cfg("teacher.source") == "train" and not cfg("teacher.train.init")
-    return wildcards.initialization == "teacher" or not is_from_scratch
+    return wildcards.initialization == "teacher" or not teacher_is_from_scratch()
 
 
 def student_source(wildcards):
@@ -127,9 +131,9 @@ def student_settings(wildcards):
     }
 
 
-def is_small(training):
-    """Tell whether a teacher that is trained from scratch is so small that more threads do not help."""
-    return not training["init"] and training["model"]["hidden_size"] <= 128
+def is_small_teacher():
+    """Tell whether the teacher is so small that more threads do not help."""
+    return teacher_is_from_scratch() and cfg("teacher.train.model.hidden_size") <= 128
 
 
 def direct_teacher(wildcards):
@@ -150,7 +154,7 @@ def check_config():
         raise WorkflowError(
             f"config: student.teacher_layers names {len(layers)} layers, num_layers is {num_layers}"
         )
-    if cfg("teacher.source") == "train" and not cfg("teacher.train.init"):
+    if teacher_is_from_scratch():
         positions = cfg("teacher.train.model.max_positions")
         for key in ("corpus.max_length", "tasks.max_length"):
             if cfg(key) > positions:
@@ -183,7 +187,7 @@ ENCODERS = {
 }
 # Threads of the two trainings on the corpus. A step of a demo-sized model is too short to be shared: two threads
 # took 69 ms where one took 74, and kept a core from all other jobs.
-CORPUS_THREADS = 1 if cfg("teacher.source") == "train" and is_small(cfg("teacher.train")) else 8
+CORPUS_THREADS = 1 if is_small_teacher() else 8
 # GPUs that a training asks for: one where this machine has any. A cluster's profile overrides it (set-resources),
 # and the number of GPUs that may be used at once stands in the profile too.
 GPU = int(shutil.which("nvidia-smi") is not None)
