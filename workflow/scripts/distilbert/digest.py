@@ -7,6 +7,7 @@ local module that it imports, directly or not, docstrings removed. Comments, lay
 
 import ast
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 
 
@@ -23,12 +24,26 @@ def code_digest(script: Path) -> str:
     while pending:
         path = pending.pop()
         name = ".".join(path.relative_to(root).with_suffix("").parts)
-        if name in digests:
-            continue
-        tree = _without_docstrings(ast.parse(path.read_text(encoding="utf-8"), filename=str(path)))
-        digests[name] = hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:12]
-        pending += _local_imports(tree, root)
+        if name not in digests:
+            digests[name], imported = _read(path.read_text(encoding="utf-8"), str(path))
+            pending += _local_files(imported, root)
     return "\n".join(f"{name}={digest}" for name, digest in sorted(digests.items()))
+
+
+@lru_cache(maxsize=None)
+def _read(source: str, path: str) -> tuple[str, list[str]]:
+    """Return a module's digest and the names that it imports, wherever in it the import stands.
+
+    Remembered by the source itself: the Snakefile asks for most modules once per rule.
+    """
+    tree = _without_docstrings(ast.parse(source, filename=path))
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:12], sorted(names)
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
@@ -39,16 +54,8 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
     return tree
 
 
-def _local_imports(tree: ast.Module, root: Path) -> list[Path]:
-    """Return the files below `root` that a module imports, wherever in it the import stands."""
-    names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    found = []
-    for name in sorted(names):
-        base = root.joinpath(*name.split("."))
-        found += [path for path in (base.with_suffix(".py"), base / "__init__.py") if path.exists()]
-    return found
+def _local_files(names: list[str], root: Path) -> list[Path]:
+    """Return the files below `root` that hold the modules of these names."""
+    bases = [root.joinpath(*name.split(".")) for name in names]
+    files = [path for base in bases for path in (base.with_suffix(".py"), base / "__init__.py")]
+    return [path for path in files if path.exists()]
