@@ -7,7 +7,7 @@ local module that it imports, directly or not, docstrings removed. Comments, lay
 
 import ast
 import hashlib
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 
@@ -30,7 +30,7 @@ def code_digest(script: Path) -> str:
     return "\n".join(f"{name}={digest}" for name, digest in sorted(digests.items()))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _read(source: str, path: str) -> tuple[str, list[str]]:
     """Return a module's digest and the names that it imports, wherever in it the import stands.
 
