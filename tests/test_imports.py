@@ -20,9 +20,10 @@ ALLOWED = {
     "losses": set(),
     "masking": set(),
     "optimizer": set(),
-    "runlog": set(),
     "sources": set(),
     "tasks": set(),
+    # How a step runs.
+    "runlog": {"digest"},
     # Data.
     "hub": {"files"},
     "synthetic": {"tasks"},

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
@@ -32,13 +33,29 @@ def cfg(path, *, without=()):
 
 
 def settings(**values):
-    """Return what a step needs as one canonical JSON string: Snakemake compares params without their names."""
-    return json.dumps(values, sort_keys=True)
+    """Return the settings of a step as params, one a key, nested keys joined by dots: {key: "key=JSON"}.
+
+    A value that depends on wildcards is a function of them. Each string holds its key because Snakemake compares
+    params without their names, and shows those that differ: so its reason for a rerun names the setting.
+    """
+    params = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            params |= settings(**{f"{key}.{inner}": item for inner, item in value.items()})
+        else:
+            params[key] = partial(setting, key, value)
+    return params
+
+
+def setting(key, value, wildcards):
+    """Return one setting as `key=JSON`; from a function, so that Snakemake expands no braces in it."""
+    return f"{key}={json.dumps(value(wildcards) if callable(value) else value, sort_keys=True)}"
 
 
 def code(script):
-    """Return the digest of a script and of all local modules that it imports."""
-    return code_digest(SCRIPTS / script)
+    """Return the digests of a script and of all local modules that it imports as params, one a module."""
+    lines = code_digest(SCRIPTS / script).splitlines()
+    return {f"code {line.split('=')[0]}": f"code {line}" for line in lines}
 
 
 def model_files(folder):
@@ -123,15 +140,14 @@ def student_source(wildcards):
     return model_input("teacher", "results/teacher") if needs_teacher(wildcards) else {}
 
 
-def student_settings(wildcards):
-    """Return the settings of an initial student."""
-    is_from_teacher = wildcards.initialization == "teacher"
-    return {
-        "seed": cfg("seed"),
-        "student": cfg("student", without=("initialization", "teacher_layers")),
-        "teacher_layers": cfg("student.teacher_layers") if is_from_teacher else None,
-        "model": None if needs_teacher(wildcards) else cfg("teacher.train.model"),
-    }
+def layers_to_copy(wildcards):
+    """Return the teacher layers that an initial student copies, or None for random values."""
+    return cfg("student.teacher_layers") if wildcards.initialization == "teacher" else None
+
+
+def shape_of_teacher(wildcards):
+    """Return the teacher's shape for an initial student that takes it from the config, not from the teacher."""
+    return None if needs_teacher(wildcards) else cfg("teacher.train.model")
 
 
 def is_small_teacher():

@@ -12,12 +12,12 @@ if cfg("corpus.source") == "synthetic":
         conda:
             "../../envs/train.yaml"
         params:
-            settings=lambda w: settings(
+            **settings(
                 seed=cfg("seed"),
-                shard=list(SHARDS).index(w.shard),
+                shard=lambda w: list(SHARDS).index(w.shard),
                 num_documents=cfg("corpus.synthetic.documents_per_shard"),
             ),
-            code=code("generate_corpus_shard.py"),
+            **code("generate_corpus_shard.py"),
         script:
             "../scripts/generate_corpus_shard.py"
 
@@ -33,12 +33,12 @@ elif cfg("corpus.source") == "hub":
         resources:
             download=1,
         params:
-            settings=lambda w: settings(
+            **settings(
                 repository=cfg("corpus.hub.repository"),
                 revision=cfg("corpus.hub.revision"),
-                filename=cfg("corpus.hub.files").format(shard=list(SHARDS).index(w.shard)),
+                filename=lambda w: cfg("corpus.hub.files").format(shard=list(SHARDS).index(w.shard)),
             ),
-            code=code("fetch_corpus_shard.py"),
+            **code("fetch_corpus_shard.py"),
         script:
             "../scripts/fetch_corpus_shard.py"
 
@@ -56,8 +56,8 @@ if cfg("tokenizer.source") == "train":
             "../../envs/train.yaml"
         threads: 8
         params:
-            settings=settings(split=CORPUS_SPLIT, **cfg("tokenizer.train")),
-            code=code("learn_vocabulary.py"),
+            **settings(split=CORPUS_SPLIT, **cfg("tokenizer.train")),
+            **code("learn_vocabulary.py"),
         script:
             "../scripts/learn_vocabulary.py"
 
@@ -73,8 +73,8 @@ else:
         conda:
             "../../envs/train.yaml"
         params:
-            settings=settings(**from_hub("tokenizer")),
-            code=code("import_tokenizer.py"),
+            **settings(**from_hub("tokenizer")),
+            **code("import_tokenizer.py"),
         script:
             "../scripts/import_tokenizer.py"
 
@@ -95,12 +95,12 @@ rule encode_shard:
     conda:
         "../../envs/train.yaml"
     params:
-        settings=settings(
+        **settings(
             split=CORPUS_SPLIT,
             max_length=cfg("corpus.max_length"),
             min_length=cfg("corpus.min_length"),
             chunking=cfg("corpus.chunking"),
         ),
-        code=code("encode_shard.py"),
+        **code("encode_shard.py"),
     script:
         "../scripts/encode_shard.py"

@@ -17,8 +17,8 @@ rule score_model:
     resources:
         gpu=GPU,
     params:
-        settings=lambda w: settings(task=w.task, tasks=TASK_NAMES, precision=cfg("finetune.precision")),
-        code=code("score_model.py"),
+        **settings(task=lambda w: w.task, tasks=TASK_NAMES, precision=cfg("finetune.precision")),
+        **code("score_model.py"),
     script:
         "../scripts/score_model.py"
 
@@ -36,8 +36,8 @@ rule collect_results:
     conda:
         "../../envs/train.yaml"
     params:
-        settings=settings(models=MODELS, is_real_glue=cfg("tasks.source") != "synthetic", data=DATA_IN_WORDS),
-        code=code("collect_results.py"),
+        **settings(models=MODELS, is_real_glue=cfg("tasks.source") != "synthetic", data=DATA_IN_WORDS),
+        **code("collect_results.py"),
     script:
         "../scripts/collect_results.py"
 
@@ -53,7 +53,7 @@ rule verify_exports:
     conda:
         "../../envs/train.yaml"
     params:
-        settings=settings(),
-        code=code("verify_exports.py"),
+        **settings(),
+        **code("verify_exports.py"),
     script:
         "../scripts/verify_exports.py"

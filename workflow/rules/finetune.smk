@@ -21,10 +21,12 @@ rule finetune:
     resources:
         gpu=GPU,
     params:
-        settings=lambda w: settings(
-            task=w.task, seed=int(w.seed), training=cfg("finetune", without=("scratch", "seeds"))
+        **settings(
+            task=lambda w: w.task,
+            seed=lambda w: int(w.seed),
+            training=cfg("finetune", without=("scratch", "seeds")),
         ),
-        code=code("finetune.py"),
+        **code("finetune.py"),
     script:
         "../scripts/finetune.py"
 
@@ -50,12 +52,12 @@ rule distill_task:
     resources:
         gpu=GPU,
     params:
-        settings=lambda w: settings(
-            task=w.task,
-            seed=int(w.seed),
+        **settings(
+            task=lambda w: w.task,
+            seed=lambda w: int(w.seed),
             teacher=cfg("direct_distillation.teacher"),
             training=cfg("direct_distillation", without=("teacher",)),
         ),
-        code=code("distill_task.py"),
+        **code("distill_task.py"),
     script:
         "../scripts/distill_task.py"

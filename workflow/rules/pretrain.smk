@@ -15,8 +15,13 @@ rule initialize_student:
     conda:
         "../../envs/train.yaml"
     params:
-        settings=lambda w: settings(**student_settings(w)),
-        code=code("initialize_student.py"),
+        **settings(
+            seed=cfg("seed"),
+            student=cfg("student", without=("initialization", "teacher_layers")),
+            teacher_layers=layers_to_copy,
+            model=shape_of_teacher,
+        ),
+        **code("initialize_student.py"),
     script:
         "../scripts/initialize_student.py"
 
@@ -45,7 +50,7 @@ rule pretrain:
     resources:
         gpu=GPU,
     params:
-        settings=settings(seed=cfg("seed"), training=cfg("pretrain")),
-        code=code("pretrain.py"),
+        **settings(seed=cfg("seed"), training=cfg("pretrain")),
+        **code("pretrain.py"),
     script:
         "../scripts/pretrain.py"

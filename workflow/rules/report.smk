@@ -12,8 +12,8 @@ rule plot_accuracy:
     conda:
         "../../envs/plot.yaml"
     params:
-        settings=settings(data=DATA_IN_WORDS),
-        code=code("plot_accuracy.py"),
+        **settings(data=DATA_IN_WORDS),
+        **code("plot_accuracy.py"),
     script:
         "../scripts/plot_accuracy.py"
 
@@ -34,8 +34,8 @@ rule plot_cross_evaluation:
     conda:
         "../../envs/plot.yaml"
     params:
-        settings=settings(data=DATA_IN_WORDS),
-        code=code("plot_cross_evaluation.py"),
+        **settings(data=DATA_IN_WORDS),
+        **code("plot_cross_evaluation.py"),
     script:
         "../scripts/plot_cross_evaluation.py"
 
@@ -55,7 +55,7 @@ rule plot_training_curves:
     conda:
         "../../envs/plot.yaml"
     params:
-        settings=settings(models=MODELS),
-        code=code("plot_training_curves.py"),
+        **settings(models=MODELS),
+        **code("plot_training_curves.py"),
     script:
         "../scripts/plot_training_curves.py"

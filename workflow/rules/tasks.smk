@@ -11,8 +11,8 @@ if cfg("tasks.source") == "synthetic":
         conda:
             "../../envs/train.yaml"
         params:
-            settings=lambda w: settings(task=w.task, seed=cfg("seed"), **cfg("tasks.synthetic")),
-            code=code("generate_task.py"),
+            **settings(task=lambda w: w.task, seed=cfg("seed"), **cfg("tasks.synthetic")),
+            **code("generate_task.py"),
         script:
             "../scripts/generate_task.py"
 
@@ -29,8 +29,8 @@ elif cfg("tasks.source") == "hub":
         resources:
             download=1,
         params:
-            settings=lambda w: settings(task=w.task, **cfg("tasks.hub")),
-            code=code("fetch_task.py"),
+            **settings(task=lambda w: w.task, **cfg("tasks.hub")),
+            **code("fetch_task.py"),
         script:
             "../scripts/fetch_task.py"
 
@@ -50,13 +50,13 @@ rule prepare_task:
     conda:
         "../../envs/train.yaml"
     params:
-        settings=lambda w: settings(
-            task=w.task,
+        **settings(
+            task=lambda w: w.task,
             seed=cfg("seed"),
             split=cfg("tasks.split"),
             max_length=cfg("tasks.max_length"),
             max_train_examples=cfg("tasks.max_train_examples"),
         ),
-        code=code("prepare_task.py"),
+        **code("prepare_task.py"),
     script:
         "../scripts/prepare_task.py"

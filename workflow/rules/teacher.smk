@@ -25,12 +25,12 @@ if cfg("teacher.source") == "train":
         resources:
             gpu=GPU,
         params:
-            settings=settings(
+            **settings(
                 seed=cfg("seed"),
                 training=cfg("teacher.train", without=("init", "model")),
                 **({} if cfg("teacher.train.init") else {"model": cfg("teacher.train.model")}),
             ),
-            code=code("train_teacher.py"),
+            **code("train_teacher.py"),
         script:
             "../scripts/train_teacher.py"
 
@@ -47,7 +47,7 @@ else:
         conda:
             "../../envs/train.yaml"
         params:
-            settings=settings(**from_hub("teacher")),
-            code=code("import_teacher.py"),
+            **settings(**from_hub("teacher")),
+            **code("import_teacher.py"),
         script:
             "../scripts/import_teacher.py"

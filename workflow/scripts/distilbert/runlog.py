@@ -1,7 +1,7 @@
 """How a step runs: its log file, its errors in one line, and the provenance of what it writes.
 
 `run` is the only place that knows Snakemake. It calls a step's `main` with plain values: each input and
-output by its name as a `Path` (or a list of them), and the settings from the rule's canonical JSON.
+output by its name as a `Path` (or a list of them), and the settings from the rule's params.
 """
 
 import ctypes
@@ -14,9 +14,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
+
+from distilbert.digest import code_digest
 
 # Packages whose versions can change a result.
 RECORDED_PACKAGES = (
@@ -30,6 +32,8 @@ RECORDED_PACKAGES = (
     "snakemake",
 )
 PR_SET_PDEATHSIG = 1
+# Where the step scripts lie; a script is named as its rule.
+STEPS = Path(__file__).parents[1]
 
 log = logging.getLogger("distilbert")
 
@@ -47,15 +51,50 @@ def run(main: Callable, snakemake) -> None:
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(snakemake.threads)
     named = {name: _paths(value) for files in (snakemake.input, snakemake.output) for name, value in files.items()}
-    values = {**named, "settings": json.loads(snakemake.params.settings), "code": snakemake.params.code}
+    settings, code = read_params(snakemake.params)
+    values = {**named, "settings": settings, "code": code}
     wanted = inspect.signature(main).parameters
     try:
+        require_same_code(snakemake.rule, code)
         main(**{name: value for name, value in values.items() if name in wanted})
     except Exception as error:
         log.debug("traceback", exc_info=True)
         message = " ".join(str(error).split()) or type(error).__name__
         log.error("%s: %s%s", snakemake.rule, message, f" (more in {path})" if path else "")
         sys.exit(1)
+
+
+def read_params(params: Iterable[str]) -> tuple[dict, str]:
+    """Return the nested settings and the code digest of a rule's params (see `settings` and `code` of its rules).
+
+    params: `key=JSON`, nested keys joined by dots, and `code module=digest`.
+    """
+    settings, code = {}, []
+    for line in params:
+        if line.startswith("code "):
+            code.append(line.removeprefix("code "))
+            continue
+        key, _, value = line.partition("=")
+        *sections, name = key.split(".")
+        section = settings
+        for outer in sections:
+            section = section.setdefault(outer, {})
+        section[name] = json.loads(value)
+    return settings, "\n".join(sorted(code))
+
+
+def require_same_code(rule: str, code: str) -> None:
+    """Refuse to run a step whose source was edited after Snakemake had read it: its record would name other code.
+
+    code: the digest that Snakemake will record.
+
+    Raises:
+        RuntimeError: the message names the modules.
+    """
+    now = code_digest(STEPS / f"{rule}.py")
+    changed = {line.split("=")[0] for line in {*now.splitlines()} ^ {*code.splitlines()}}
+    if changed:
+        raise RuntimeError(f"{', '.join(sorted(changed))}: edited while Snakemake was running; run it again")
 
 
 def _paths(value) -> Path | list[Path]:
