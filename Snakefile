@@ -36,4 +36,4 @@ rule all:
 
 
 onsuccess:
-    remove_finished_checkpoints()
+    checkpoint.remove_finished()

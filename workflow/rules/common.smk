@@ -11,9 +11,12 @@ from pathlib import Path
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
+from distilbert import checkpoint, parent
 from distilbert.digest import code_digest
 from distilbert.sources import corpus_files
 from snakemake.exceptions import WorkflowError
+
+parent.announce()
 
 # Threads that wait for work must not spin: two jobs that shared two cores ran ten times faster so.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -81,12 +84,6 @@ def folder_of(section):
 def from_hub(section):
     """Return repository and revision of a section whose source is the Hub, else nothing."""
     return cfg(f"{section}.hub") if cfg(f"{section}.source") == "hub" else {}
-
-
-def remove_finished_checkpoints():
-    """Delete the checkpoints of the trainings whose outputs Snakemake has recorded."""
-    for folder in Path(".checkpoints").glob("*/finished"):
-        shutil.rmtree(folder.parent, ignore_errors=True)
 
 
 def corpus_shards():

@@ -70,8 +70,12 @@ class BatchPlan:
         return [steps[i] for i in generator.permutation(len(steps))]
 
 
-def split_by_tokens(rows: np.ndarray, lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
-    """Cut rows that are sorted by length into runs of at most `max_tokens` padded tokens (or one row)."""
+def split_by_tokens(rows: np.ndarray, lengths: np.ndarray, max_tokens: int, *, num_shares: int = 1) -> list[np.ndarray]:
+    """Cut rows that are sorted by length into runs of at most `max_tokens` padded tokens (or one row).
+
+    num_shares: processes that share the runs; a run then holds at most such a part of all padded tokens.
+    """
+    max_tokens = min(max_tokens, -(-len(rows) * int(lengths[rows[-1]]) // num_shares))
     runs, start = [], 0
     for end in range(1, len(rows) + 1):
         is_last = end == len(rows)

@@ -17,12 +17,15 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from distilbert.files import sha256, sync
+
+# The Snakefile imports this module to tidy up; it must not wait for torch.
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FOLDER = Path(".checkpoints")
 
 # Checkpoints that are kept: the newest, and one to fall back on.
 GENERATIONS = 2
@@ -36,6 +39,12 @@ def fingerprint(settings: dict, code: str, inputs: Iterable[Path]) -> str:
     """Return 16 hexadecimal digits over a step's settings, its code digest and the content of its inputs."""
     parts = [json.dumps(settings, sort_keys=True), code, *(sha256(path) for path in inputs)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def remove_finished() -> None:
+    """Delete the checkpoints of the trainings that have finished; to be called when their outputs are recorded."""
+    for mark in FOLDER.glob(f"*/{FINISHED}"):
+        shutil.rmtree(mark.parent, ignore_errors=True)
 
 
 class Checkpoints:
@@ -65,8 +74,10 @@ class Checkpoints:
         for unfinished in self.folder.glob("*.tmp"):
             unfinished.unlink()
 
-    def save(self, tensors: dict[str, Tensor], state: dict, *, step: int) -> None:
+    def save(self, tensors: dict[str, "Tensor"], state: dict, *, step: int) -> None:
         """Write tensors and a JSON-able state as they are after `step` optimizer steps; keep two generations."""
+        from safetensors.torch import save_file
+
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / "checkpoint.tmp"
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -77,11 +88,13 @@ class Checkpoints:
         for outdated in self._newest_first()[GENERATIONS:]:
             outdated.unlink()
 
-    def load(self) -> tuple[dict[str, Tensor], dict] | None:
+    def load(self) -> tuple[dict[str, "Tensor"], dict] | None:
         """Return (tensors, state) of the newest undamaged checkpoint, or None where there is none.
 
         A damaged one is deleted, lest it count as one of the generations that are kept.
         """
+        from safetensors import safe_open
+
         for path in self._newest_first():
             if sha256(path) != path.stem.rsplit("-", 1)[1]:
                 log.warning("%s: damaged checkpoint, deleted; falling back on an earlier one if there is any", path)

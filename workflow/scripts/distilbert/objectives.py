@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from distilbert import losses
+from distilbert import losses, processes
 from distilbert.batching import BatchPlan, pad, split_by_tokens
 from distilbert.config import DirectDistillationConfig, MaskedLMConfig, PretrainConfig
 from distilbert.masking import mask_tokens, target_weights
@@ -62,7 +62,10 @@ class MaskedLMObjective:
         )
         counts = {"step_tokens": step.num_tokens, "step_targets": max(1, int(targets.sum()))}
         micro_batches, start = [], 0
-        for part in split_by_tokens(rows, self.shards.lengths, self.config.max_tokens_per_forward):
+        num_shares = processes.join().count
+        for part in split_by_tokens(
+            rows, self.shards.lengths, self.config.max_tokens_per_forward, num_shares=num_shares
+        ):
             end, longest = start + len(part), int(self.shards.lengths[part].max())
             cut = [t[start:end, :longest].to(self.device) for t in (corrupted, mask, targets, original)]
             micro_batches.append(MaskedMicroBatch(*cut, num_tokens=int(mask[start:end].sum()), **counts))
@@ -130,7 +133,8 @@ class ClassificationObjective:
 
     def prepare(self, rows: np.ndarray, generator: torch.Generator) -> list[LabelledMicroBatch]:
         """Cut the step into micro-batches; nothing here is random."""
-        return list(labelled_micro_batches(self.examples, rows, self.max_tokens, self.device))
+        num_shares = processes.join().count
+        return list(labelled_micro_batches(self.examples, rows, self.max_tokens, self.device, num_shares=num_shares))
 
     def losses(self, model: SequenceClassifier, batch: LabelledMicroBatch) -> dict[str, Tensor]:
         """Return {"loss"}: the mean cross-entropy per example."""
@@ -171,10 +175,10 @@ class DirectDistillationObjective(ClassificationObjective):
 
 
 def labelled_micro_batches(
-    examples: TokenShards, rows: np.ndarray, max_tokens: int, device: torch.device
+    examples: TokenShards, rows: np.ndarray, max_tokens: int, device: torch.device, *, num_shares: int = 1
 ) -> Iterator[LabelledMicroBatch]:
     """Yield padded micro-batches of rows that are sorted by length."""
-    for part in split_by_tokens(rows, examples.lengths, max_tokens):
+    for part in split_by_tokens(rows, examples.lengths, max_tokens, num_shares=num_shares):
         batch = pad(examples, part)
         tensors = (batch.ids, batch.mask, batch.token_types, batch.labels)
         yield LabelledMicroBatch(
@@ -197,11 +201,18 @@ def mean_losses(
     num_rows = len(objective.shards)
     order = np.random.default_rng(seed).permutation(num_rows)[:max_sequences]
     plan = BatchPlan(objective.shards.lengths[order], batch_size=objective.config.batch_size, seed=seed)
+    group = processes.join()
+    is_shared = plan.steps_per_epoch >= group.count
+    mine = range(group.rank, plan.steps_per_epoch, group.count) if is_shared else range(plan.steps_per_epoch)
     sums, num_tokens = {}, 0
-    for step in range(plan.steps_per_epoch):
+    for step in mine:
         generator = torch.Generator().manual_seed(seed + step)
         for batch in objective.prepare(order[plan.rows(0, step)], generator):
             for name, value in objective.losses(model, batch).items():
                 sums[name] = sums.get(name, 0.0) + value.item() * batch.step_tokens
             num_tokens += batch.num_tokens
+    if is_shared:
+        totals = group.sum(torch.tensor([num_tokens, *sums.values()], dtype=torch.float64, device=objective.device))
+        num_tokens, *values = totals.tolist()
+        sums = dict(zip(sums, values, strict=True))
     return {name: value / num_tokens for name, value in sums.items()}

@@ -4,13 +4,11 @@
 output by its name as a `Path` (or a list of them), and the settings from the rule's params.
 """
 
-import ctypes
 import inspect
 import json
 import logging
 import os
 import platform
-import signal
 import subprocess
 import sys
 import time
@@ -19,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 from distilbert.digest import code_digest
+from distilbert.parent import end_with_parent
 
 # Packages whose versions can change a result.
 RECORDED_PACKAGES = (
@@ -31,7 +30,6 @@ RECORDED_PACKAGES = (
     "transformers",
     "snakemake",
 )
-PR_SET_PDEATHSIG = 1
 # Where the step scripts lie; a script is named as its rule.
 STEPS = Path(__file__).parents[1]
 
@@ -42,14 +40,17 @@ def run(main: Callable, snakemake) -> None:
     """Call a step's `main` for a Snakemake job; on an error log the traceback, print one line, exit with 1.
 
     `main` is given what its signature asks for: inputs and outputs by name, `settings` (dict) and `code`
-    (the digest of the step's source).
+    (the digest of the step's source). A step that is given several GPUs runs once for each, under torchrun.
     """
-    die_with_parent()
+    num_processes = int(snakemake.resources.get("gpu", 0))
+    if num_processes > 1 and "WORLD_SIZE" not in os.environ:
+        launch(num_processes)
+    end_with_parent()
     path = Path(snakemake.log[0]) if snakemake.log else None
     start_logging(path)
     os.environ["RAYON_NUM_THREADS"] = str(snakemake.threads)  # of tokenizers
     if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(snakemake.threads)
+        sys.modules["torch"].set_num_threads(max(1, snakemake.threads // max(1, num_processes)))
     named = {name: _paths(value) for files in (snakemake.input, snakemake.output) for name, value in files.items()}
     settings, code = read_params(snakemake.params)
     values = {**named, "settings": settings, "code": code}
@@ -62,6 +63,12 @@ def run(main: Callable, snakemake) -> None:
         message = " ".join(str(error).split()) or type(error).__name__
         log.error("%s: %s%s", snakemake.rule, message, f" (more in {path})" if path else "")
         sys.exit(1)
+
+
+def launch(num_processes: int) -> None:
+    """Become torchrun, which starts this very script so many times on this machine; does not return."""
+    options = ["--standalone", f"--nproc-per-node={num_processes}"]
+    os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", *options, sys.argv[0]])
 
 
 def read_params(params: Iterable[str]) -> tuple[dict, str]:
@@ -102,7 +109,10 @@ def _paths(value) -> Path | list[Path]:
 
 
 def start_logging(path: Path | None) -> None:
-    """Send everything to the log file, and warnings and errors to the terminal too."""
+    """Send everything to the log file, and warnings and errors to the terminal too.
+
+    Of several processes of one training the first tells everything, the others their warnings.
+    """
     terminal = logging.StreamHandler(sys.stderr)
     terminal.setLevel(logging.WARNING)
     terminal.setFormatter(logging.Formatter("%(message)s"))
@@ -111,14 +121,8 @@ def start_logging(path: Path | None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(path, mode="a", encoding="utf-8"))
     logging.basicConfig(level=logging.INFO, handlers=handlers, format="%(asctime)s  %(message)s", force=True)
-    log.setLevel(logging.DEBUG)
+    log.setLevel(logging.DEBUG if os.environ.get("RANK", "0") == "0" else logging.WARNING)
     logging.captureWarnings(True)
-
-
-def die_with_parent() -> None:
-    """Ask Linux for SIGTERM when the parent dies, so that a killed Snakemake leaves no job behind."""
-    if platform.system() == "Linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def provenance(settings: dict, code: str, *, started: float, **figures) -> dict:

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from distilbert import runlog
+from distilbert import processes, runlog
 from distilbert.batching import BatchPlan
-from distilbert.checkpoint import Checkpoints, fingerprint
+from distilbert.checkpoint import FOLDER, Checkpoints, fingerprint
 from distilbert.config import EncoderConfig, MaskedLMConfig, TrainingConfig
 from distilbert.evaluation import measure
 from distilbert.export import write_model
@@ -28,7 +28,6 @@ from distilbert.training import TrainingResult, autocast, train
 
 # Sequences of the validation set that are scored during a run; the test set is scored whole at its end.
 VALIDATION_SEQUENCES = 1000
-CHECKPOINT_FOLDER = ".checkpoints"
 
 
 @dataclass(frozen=True)
@@ -81,10 +80,12 @@ class TrainingStep:
         name = "--".join(self.weights.parent.parts)
         configs = [path.with_name(CONFIG_FILE) for path in self.inputs if path.name == WEIGHTS_FILE]
         digits = fingerprint(self.settings, self.code, [*self.inputs, *configs])
-        return Checkpoints(Path(CHECKPOINT_FOLDER) / f"{name}--{digits}")
+        return Checkpoints(FOLDER / f"{name}--{digits}")
 
     def write(self, model: MaskedLM | SequenceClassifier, result: TrainingResult, figures: dict, **labels) -> None:
-        """Write the model, its training curve and its metrics with their provenance."""
+        """Write the model, its training curve and its metrics with their provenance; one process does it for all."""
+        if processes.join().rank:
+            return
         speed = round(result.num_tokens / result.train_seconds) if result.train_seconds else 0
         record = runlog.provenance(
             self.settings,
@@ -94,9 +95,9 @@ class TrainingStep:
             tokens_per_second=speed,
             precision=result.precision,
         )
+        figures = {"steps": result.steps, "num_tokens": result.num_tokens, **figures}
         write_model(model, self.weights.parent, self.tokenizer, **labels)
         write_csv(self.curve, result.history)
-        figures = {"steps": result.steps, "num_tokens": result.num_tokens, **figures}
         write_json(self.metrics, {**figures, "provenance": record})
         self.checkpoints.finish()
 

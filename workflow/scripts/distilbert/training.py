@@ -5,10 +5,11 @@ Everything random in a step derives from (seed, epoch, step): the order of the d
 bit for bit where an uninterrupted run ends, on the same CPU with the same number of threads and build of PyTorch.
 
 A step is one update of the weights: its sequences are cut into micro-batches of bounded size, each of which
-adds its share of the gradient (see `objectives`).
+adds its share of the gradient (see `objectives`). Several processes share a step's micro-batches (see `processes`).
 """
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -18,10 +19,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from distilbert import processes
 from distilbert.batching import BatchPlan, random_generator
 from distilbert.checkpoint import Checkpoints
 from distilbert.config import TrainingConfig
@@ -68,8 +71,8 @@ class Interrupted(SystemExit):
 
 
 def choose_device() -> torch.device:
-    """Return the GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Return this process's GPU where there is one, else the CPU."""
+    return torch.device("cuda", processes.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -122,6 +125,7 @@ class _Run:
     def __init__(self, model, objective, plan, config, seed, validate, select_by, checkpoints):
         self.model, self.objective, self.plan, self.config, self.seed = model, objective, plan, config, seed
         self.validate, self.select_by, self.checkpoints = validate, select_by, checkpoints
+        self.processes = processes.join()
         self.device = next(model.parameters()).device
         self.autocast = autocast(self.device, config.precision)
         self.optimizer = AdamW(
@@ -140,15 +144,15 @@ class _Run:
         self.since_log: dict[str, float] = {}
         # What a resumed run must share with the one before it to end on the same bits.
         self.environment = {
-            "device": str(self.device),
+            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
             "precision": resolve_precision(self.device, config.precision),
+            "processes": self.processes.count,
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),
         }
 
     def run(self) -> TrainingResult:
         if self.checkpoints:
-            self.checkpoints.lock()
             self.resume()
         interval = 60 * float(os.environ.get("DISTILBERT_CHECKPOINT_MINUTES", CHECKPOINT_MINUTES))
         started = saved_at = time.monotonic()
@@ -157,14 +161,14 @@ class _Run:
             total=self.total_steps,
             initial=self.step,
             unit="step",
-            disable=None,
+            disable=True if self.processes.rank else None,
             dynamic_ncols=True,
             file=sys.stderr,
         )
         with _StopSignals() as stop, progress:
             self.model.train()
             while self.step < self.total_steps:
-                self.train_step()
+                all_must_stop = self.train_step(stop)
                 self.seconds = before + time.monotonic() - started
                 if self.step % self.config.log_every == 0 or self.step == self.total_steps:
                     self.log_step(progress)
@@ -172,13 +176,15 @@ class _Run:
                     self.log_validation()
                     self.seconds = before + time.monotonic() - started
                 progress.update()
-                is_done = self.step == self.total_steps
-                if self.checkpoints and (stop.signal or time.monotonic() - saved_at > interval):
+                must_stop = all_must_stop or (stop.signal and self.processes.count == 1)
+                if self.checkpoints and (must_stop or time.monotonic() - saved_at > interval):
                     self.save()
                     saved_at = time.monotonic()
-                if stop.signal and not is_done:
-                    log.warning("stopped by signal %d after step %d", stop.signal, self.step)
-                    raise Interrupted(128 + stop.signal)
+                if must_stop and self.step < self.total_steps:
+                    self.processes.wait()  # for the one that saves
+                    number = stop.signal or signal.SIGTERM
+                    log.warning("stopped by signal %d after step %d", number, self.step)
+                    raise Interrupted(128 + number)
         if self.best_weights:
             self.model.load_state_dict(self.best_weights)
         self.model.eval()
@@ -186,39 +192,61 @@ class _Run:
             self.history, self.num_tokens, self.seconds, self.step, self.best, self.environment["precision"]
         )
 
-    def train_step(self) -> None:
-        """Do one optimizer step and add its losses to those since the last log entry."""
+    def train_step(self, stop: "_StopSignals") -> bool:
+        """Do one optimizer step and add its losses to those since the last log entry.
+
+        Returns:
+            whether any of the processes was told to stop.
+        """
         epoch, step_of_epoch = divmod(self.step, self.plan.steps_per_epoch)
+        rows = self.plan.rows(epoch, step_of_epoch)
         step_seed = int(random_generator(self.seed, epoch, step_of_epoch).integers(2**63))
-        torch.manual_seed(step_seed)
-        generator = torch.Generator().manual_seed(step_seed)
+        micro_batches = self.objective.prepare(rows, torch.Generator().manual_seed(step_seed))
+        self.model.zero_grad(set_to_none=True)
+        sums = self.add_gradients(micro_batches, step_seed)
+        # One more figure, so that all processes stop after the same step.
+        figures = torch.stack([*sums.values(), torch.tensor(float(stop.signal), device=self.device)])
+        *sums_over_all, signals = self.processes.sum(figures).tolist()
+        losses = dict(zip(sums, sums_over_all, strict=True))
+        self.require_finite("loss", losses["loss"], rows)
+        self.processes.sum_gradients(self.model)
+        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm))
+        self.require_finite("gradient norm", norm, rows)
         self.learning_rate = self.config.learning_rate * schedule(
             self.step, self.total_steps, self.config.warmup_fraction
         )
-        self.model.zero_grad(set_to_none=True)
-        sums: dict[str, float] = {}
-        for micro_batch in self.objective.prepare(self.plan.rows(epoch, step_of_epoch), generator):
-            with self.autocast:
-                losses = self.objective.losses(self.model, micro_batch)
-            self.require_finite("loss", losses["loss"])
-            losses["loss"].backward()
-            self.num_tokens += micro_batch.num_tokens
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + value.detach()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
-        self.require_finite("gradient norm", norm)
         self.optimizer.step(self.learning_rate)
         self.step += 1
-        for name, value in {**sums, "gradient_norm": norm, "num_steps": 1}.items():
-            self.since_log[name] = self.since_log.get(name, 0.0) + float(value)
+        self.num_tokens += sum(micro_batch.num_tokens for micro_batch in micro_batches)
+        for name, value in {**losses, "gradient_norm": norm, "num_steps": 1}.items():
+            self.since_log[name] = self.since_log.get(name, 0.0) + value
+        return signals > 0
 
-    def require_finite(self, name: str, value: Tensor) -> None:
-        """Raise LossNotFiniteError if a figure of the present step is NaN or infinite."""
-        if not torch.isfinite(value):
+    def add_gradients(self, micro_batches: list, step_seed: int) -> dict[str, Tensor]:
+        """Add the gradients of this process's share of a step's micro-batches; return the sums of their losses.
+
+        Dropout is seeded for each micro-batch, so that it does not depend on how many processes share them.
+        """
+        numbers = range(self.processes.rank, len(micro_batches), self.processes.count)
+        sums: dict[str, Tensor] = {}
+        for number in numbers or [0]:
+            torch.manual_seed(step_seed + number)
+            with self.autocast:
+                losses = self.objective.losses(self.model, micro_batches[number])
+            if not numbers:  # nothing left for this process: it adds zeros
+                losses = {name: 0 * value for name, value in losses.items()}
+            losses["loss"].backward()
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + value.detach()
+        return sums
+
+    def require_finite(self, name: str, value: float, rows: np.ndarray) -> None:
+        """Raise LossNotFiniteError if a figure of the present step, whose sequences are `rows`, is NaN or infinite."""
+        if not math.isfinite(value):
             epoch, step_of_epoch = divmod(self.step, self.plan.steps_per_epoch)
             raise LossNotFiniteError(
-                f"{name} is {value.item()} at step {self.step + 1} (epoch {epoch + 1}, step {step_of_epoch + 1} "
-                "of it); the weights were not updated"
+                f"{name} is {value} at step {self.step + 1} (epoch {epoch + 1}, step {step_of_epoch + 1} of it; "
+                f"sequences {', '.join(map(str, rows[:4]))}, ... {len(rows)} in all); the weights were not updated"
             )
 
     def row(self, split: str, figures: dict[str, float]) -> dict:
@@ -255,6 +283,9 @@ class _Run:
             self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
 
     def save(self) -> None:
+        """Save the state as it is after the present step; one process does it for all, whose states are equal."""
+        if self.processes.rank:
+            return
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best_weights.items()}
         tensors |= {f"optimizer.{name}": value for name, value in self.optimizer.state_dict().items()}
@@ -271,7 +302,15 @@ class _Run:
         log.info("step %d  checkpoint saved in %s", self.step, self.checkpoints.folder)
 
     def resume(self) -> None:
-        if not (loaded := self.checkpoints.load()):
+        """Take the checkpoint folder and go on from the newest checkpoint, if there is one."""
+        loaded = None
+        if self.processes.rank == 0:
+            self.checkpoints.lock()
+            loaded = self.checkpoints.load()
+        self.processes.wait()
+        if self.processes.rank:
+            loaded = self.checkpoints.load()
+        if not loaded:
             return
         tensors, state = loaded
         self.step, self.num_tokens, self.seconds = state["step"], state["num_tokens"], state["seconds"]
