@@ -35,5 +35,9 @@ rule all:
         ),
 
 
+onstart:
+    hold_folder()
+
+
 onsuccess:
     checkpoint.remove_finished()

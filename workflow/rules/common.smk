@@ -13,6 +13,7 @@ sys.path.insert(0, str(SCRIPTS))
 
 from distilbert import checkpoint, parent
 from distilbert.digest import code_digest
+from distilbert.files import hold
 from distilbert.sources import corpus_files
 from snakemake.exceptions import WorkflowError
 
@@ -23,6 +24,21 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Memory that a step frees is kept for the next one: page faults took a sixth of a demo-sized training step.
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(32 * 2**20))
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**30))
+
+
+def hold_folder():
+    """Refuse to run beside another Snakemake in this folder.
+
+    Instead of Snakemake's own lock, which a killed run leaves behind and `--unlock` must remove.
+
+    Raises:
+        WorkflowError: the message names the other's pid.
+    """
+    global folder_lock  # held as long as this process lives
+    try:
+        folder_lock = hold(Path(".snakemake/distilbert.lock").absolute(), "another Snakemake")
+    except RuntimeError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def cfg(path, *, without=()):

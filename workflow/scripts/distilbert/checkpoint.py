@@ -9,7 +9,6 @@ metadata. It is written under a temporary name, flushed, and renamed to a name t
 SHA-256, so that one rename makes it valid and a damaged one is known by its name. The one before it is kept.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -19,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distilbert.files import sha256, sync
+from distilbert.files import hold, sha256, sync
 
 # The Snakefile imports this module to tidy up; it must not wait for torch.
 if TYPE_CHECKING:
@@ -29,6 +28,9 @@ FOLDER = Path(".checkpoints")
 
 # Checkpoints that are kept: the newest, and one to fall back on.
 GENERATIONS = 2
+
+# Seconds to wait for another process that holds the folder: more than one takes to end without its Snakemake.
+PATIENCE = 10.0
 
 FINISHED = "finished"
 
@@ -58,19 +60,10 @@ class Checkpoints:
         """Take the folder until this process ends.
 
         Raises:
-            RuntimeError: another process has it; the message names its pid.
+            RuntimeError: another training has it, and has not ended after some seconds (one whose Snakemake was
+                killed is about to end); the message names its pid.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.folder / "lock", "a+")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.seek(0)
-            owner = self._lock.read().strip()
-            raise RuntimeError(f"{self.folder}: another training (pid {owner}) is writing here") from None
-        self._lock.truncate(0)
-        self._lock.write(f"{os.getpid()}\n")
-        self._lock.flush()
+        self._lock = hold(self.folder / "lock", "another training", patience=PATIENCE)
         for unfinished in self.folder.glob("*.tmp"):
             unfinished.unlink()
 

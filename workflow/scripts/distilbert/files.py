@@ -1,12 +1,15 @@
-"""Files that appear whole or not at all, and content digests."""
+"""Files that appear whole or not at all, content digests, and locks that no kill leaves behind."""
 
 import csv
+import fcntl
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 
 @contextmanager
@@ -70,3 +73,32 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hold(path: Path, who: str, *, patience: float = 0.0) -> IO[str]:
+    """Lock a file until the returned one is closed or this process ends, however it ends.
+
+    who: what holds such a lock, in words. patience: seconds to wait for another holder that may be ending.
+
+    Raises:
+        RuntimeError: another process holds it; the message names the path's folder and the process's pid.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = open(path, "a+", encoding="utf-8")
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() < deadline:
+                time.sleep(0.2)
+                continue
+            file.seek(0)
+            owner = file.read().strip()
+            file.close()
+            raise RuntimeError(f"{path.parent}: {who} (pid {owner}) is at work here") from None
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
