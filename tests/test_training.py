@@ -320,7 +320,7 @@ def test_history_holds_means_between_log_entries():
     assert [row["step"] for row in grouped.history] == [3, 4]
     losses = losses_of(each)
     assert losses_of(grouped) == pytest.approx([sum(losses[:3]) / 3, losses[3]])
-    names = {"step", "epoch", "split", "num_tokens", "loss", "gradient_norm", "learning_rate"}
+    names = {"step", "epoch", "split", "num_tokens", "loss", "max_loss", "gradient_norm", "learning_rate"}
     assert set(grouped.history[0]) == names
 
 
@@ -374,3 +374,16 @@ def test_validations_fall_on_the_ends_of_epochs():
     steps = [row["step"] for row in result.history if row["split"] == "validation"]
     assert {9, 18, 27} <= set(steps)
     assert len(steps) == 21
+
+
+def test_a_spike_of_one_step_shows_in_the_history():
+    """The row of the history that holds a step of a hundredfold loss has it as `max_loss`; a mean dilutes it."""
+
+    class Spiky(Toy):
+        def losses(self, model, batch):
+            factor = 100.0 if len(self.steps) == 8 else 1.0
+            return {"loss": super().losses(model, batch)["loss"].detach() * factor + 0 * model(torch.ones(2)).sum()}
+
+    result, _ = train_toy(objective=Spiky(), epochs=1, log_every=10, validations_per_epoch=1)
+    (row,) = result.history
+    assert row["max_loss"] == pytest.approx(100 * row["loss"] * 10 / 109, rel=1e-5)

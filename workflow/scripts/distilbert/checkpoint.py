@@ -63,6 +63,8 @@ class Checkpoints:
             RuntimeError: another training has it, and has not ended after some seconds (one whose Snakemake was
                 killed is about to end); the message names its pid.
         """
+        if self._lock:
+            self._lock.close()
         self._lock = hold(self.folder / "lock", "another training", patience=PATIENCE)
         for unfinished in self.folder.glob("*.tmp"):
             unfinished.unlink()

@@ -164,7 +164,8 @@ def cross_evaluation_heat_map(cells: pd.DataFrame, majority: dict[str, float], *
 def training_curves(pretraining: dict[str, pd.DataFrame], finetuning: pd.DataFrame) -> Figure:
     """Return the losses of the trainings on the corpus and the validation accuracy of the fine-tunings.
 
-    pretraining: {"student": curve, perhaps "teacher": curve} as the steps write them. finetuning: columns approach,
+    pretraining: {"student": curve, perhaps "teacher": curve} as the steps write them; a band over the total loss
+    reaches up to its highest step. finetuning: columns approach,
     task, seed, epoch, accuracy.
     """
     tasks = [name for name in TASKS if name in set(finetuning["task"])]
@@ -196,6 +197,9 @@ def _loss_curve(axes, curve: pd.DataFrame, name: str) -> None:
     for split, style in styles.items():
         rows = curve[curve["split"] == split]
         axes.plot(rows["num_tokens"] / 1e6, rows[name], **style)
+        if name == "loss" and split == "train":  # a spike of one step is lost in a mean of many
+            highest = rows["max_loss"]
+            axes.fill_between(rows["num_tokens"] / 1e6, rows[name], highest, color=TRAIN_COLOUR, alpha=0.3, lw=0)
     axes.set_xlabel("Million tokens")
     axes.set_ylim(bottom=0)
 

@@ -220,6 +220,7 @@ class _Run:
         self.num_tokens += sum(micro_batch.num_tokens for micro_batch in micro_batches)
         for name, value in {**losses, "gradient_norm": norm, "num_steps": 1}.items():
             self.since_log[name] = self.since_log.get(name, 0.0) + value
+        self.since_log["max_loss"] = max(self.since_log.get("max_loss", -math.inf), losses["loss"])
         return signals > 0
 
     def add_gradients(self, micro_batches: list, step_seed: int) -> dict[str, Tensor]:
@@ -260,10 +261,10 @@ class _Run:
         }
 
     def log_step(self, progress: tqdm) -> None:
-        """Add the means since the last entry to the history."""
-        num_steps = self.since_log.pop("num_steps")
+        """Add the means since the last entry to the history, and the highest loss, lest a mean hide a spike."""
+        num_steps, max_loss = self.since_log.pop("num_steps"), self.since_log.pop("max_loss")
         means = {name: value / num_steps for name, value in self.since_log.items()}
-        means["learning_rate"] = self.learning_rate
+        means |= {"max_loss": max_loss, "learning_rate": self.learning_rate}
         self.since_log = {}
         self.history.append(self.row("train", means))
         speed = self.num_tokens / self.seconds
