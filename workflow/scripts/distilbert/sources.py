@@ -1,28 +1,31 @@
-"""Reading text as it comes: Wikipedia-like corpora and GLUE tables, from a folder or from the Hub's layout.
+"""Reading text as it comes: Wikipedia-like corpora and tables of examples, from a folder or from the Hub's layout.
 
-`datasets` reads every format (parquet, JSON lines, plain text), in streaming mode, so nothing is copied into a
-cache. Files packed with gzip, xz or zstd are unpacked first, because `datasets` reads a zstd file that was cut
-silently short. What cannot be read right is refused in one line.
+`datasets` reads parquet, in streaming mode, so nothing is copied into a cache. JSON lines and plain text are read
+here, line by line, because its readers of them change text without a word: its text reader ends lines (and so
+documents) at a lone carriage return and leaves a byte order mark in the first document; its JSON reader takes
+"2020-01-01" for a date, and turns a number into text once an earlier chunk of the file held text. Files packed with
+gzip, xz or zstd are unpacked first, because `datasets` reads a zstd file that was cut silently short. What cannot be
+read right is refused in one line.
 """
 
+import codecs
 import gzip
 import hashlib
+import json
+import logging
 import lzma
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
-# The suffix that decides how a file is read -> builder and its options.
-FORMATS = {
-    ".parquet": ("parquet", {}),
-    ".jsonl": ("json", {}),
-    ".json": ("json", {}),
-    ".txt": ("text", {"sample_by": "paragraph"}),  # a blank line ends a document
-}
+# The suffixes that decide how a file is read; READERS says by what.
+FORMATS = (".parquet", ".jsonl", ".json", ".txt")
 COMPRESSIONS = (".gz", ".xz", ".zst")
 
 
@@ -42,19 +45,27 @@ def _without_compression(path: Path) -> str:
 def corpus_files(folder: Path) -> dict[str, Path]:
     """Return {shard name: file} of every readable file below a corpus folder, sorted by name.
 
-    A shard is named by the file's path in the folder, without its suffixes and with "--" for "/".
+    A shard is named by the file's path in the folder, without its suffixes and with "--" for whatever is no letter,
+    digit, dot or hyphen: "/" too, so that the name is never a path.
 
     Raises:
-        ValueError: the folder has none, or two files would share a name; the message says which.
+        ValueError: the folder has none or cannot be listed, a link leads nowhere, a name has a brace, or two files
+            would share a name; the message says which.
     """
     shards: dict[str, Path] = {}
-    for path in sorted(Path(folder).rglob("*")):
+    for path in sorted(_files_below(Path(folder))):
         inside = path.relative_to(folder)
         is_hidden = any(part.startswith(".") for part in inside.parts)
-        if is_hidden or not path.is_file() or format_suffix(path) is None:
+        if is_hidden or format_suffix(path) is None:
             continue
+        if path.is_symlink() and not path.exists():
+            raise ValueError(f"corpus.folder: {path} is a link to a file that is not there")
+        if not path.is_file():
+            continue
+        if set("{}") & set(str(path)):
+            raise ValueError(f"corpus.folder: {path}: Snakemake takes braces in a name for a wildcard; rename it")
         stem = str(inside)[: str(inside).rindex(format_suffix(path))]
-        name = re.sub(r"[^A-Za-z0-9_.-]+", "--", stem)
+        name = re.sub(r"[^\w.-]+", "--", stem)
         if name in shards:
             raise ValueError(f"corpus.folder: {shards[name]} and {path} would share the shard name {name}")
         shards[name] = path
@@ -64,48 +75,163 @@ def corpus_files(folder: Path) -> dict[str, Path]:
     return shards
 
 
-def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict]:
-    """Yield the rows of a file as dicts that have at least these columns.
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Yield every file below a folder.
+
+    Links to folders are followed. Each folder is read once and those above the corpus never, so that a loop ends.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise ValueError(f"corpus.folder: {error.filename}: {error.strerror}") from error
+
+    seen = set(folder.resolve().parents)
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+        folders.sort()
+        real = Path(parent).resolve()
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(parent, name) for name in files)
+
+
+def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
+    """Yield (place, row) of a file: a place such as "row 3" or "line 3", and a dict that has at least these columns.
+
+    Rows, lines and items of a list are counted from 1; the place of a plain-text document is its first line.
 
     Raises:
-        ValueError: the file's format is unknown, it cannot be read, or a column is missing; the message
-            names the file, and the row (from 1) where it is known.
+        ValueError: the file is absent, of an unknown format, empty or cannot be read, or a column is missing; the
+            message names the file, and the place where it is known.
     """
-    # Imported here: the Snakefile imports this module for `corpus_files`, and `datasets` takes two seconds; left to
-    # itself it also imports torch, for three more, to recognise tensors that these files cannot hold.
-    os.environ.setdefault("USE_TORCH", "0")
-    from datasets import load_dataset
-
     path = Path(path)
     suffix = format_suffix(path)
     if suffix is None:
         raise ValueError(f"{path}: not a format that is read ({', '.join(FORMATS)})")
-    builder, options = FORMATS[suffix]
+    with naming(path), tempfile.TemporaryDirectory() as folder:
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise ValueError("the file is empty")
+        plain = path if path.name == _without_compression(path) else _unpack(path, Path(folder))
+        for place, row in READERS[suffix](plain):
+            if missing := [column for column in columns if column not in row]:
+                raise ValueError(f"{place}: no column {', '.join(missing)}; it has {', '.join(row)}")
+            yield place, row
+
+
+@contextmanager
+def naming(name: object) -> Iterator[None]:
+    """Make whatever is raised inside one line that begins with the name of a file.
+
+    Raises:
+        ValueError: instead of any other exception.
+    """
+    try:
+        yield
+    except Exception as error:  # each format and codec has its own
+        raise ValueError(f"{name}: {_in_one_line(error)}") from error
+
+
+def _in_one_line(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "not UTF-8"
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(reason.split()) or type(error).__name__
+
+
+def read_lines(file: BinaryIO, *, name: str = "line") -> Iterator[tuple[str, str]]:
+    """Yield (place, text without its end) of each line of a UTF-8 file; the place is `name` and the number from 1.
+
+    A line ends with LF or CRLF and nothing else: a lone CR, U+0085 or U+2028 is text. A byte order mark is left out.
+
+    Raises:
+        ValueError: a line is not UTF-8; the message begins with its place.
+    """
+    for number, line in enumerate(file, start=1):
+        place = f"{name} {number}"
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        line = line[:-2] if line.endswith(b"\r\n") else line.removesuffix(b"\n")
+        try:
+            yield place, line.decode()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{place}: not UTF-8") from error
+
+
+def _paragraphs(path: Path) -> Iterator[tuple[str, dict]]:
+    """Yield the documents of a plain-text file: a line of nothing, or of spaces and tabs, ends one."""
+    with path.open("rb") as file:
+        lines, first = [], ""
+        for place, line in chain(read_lines(file), [("", "")]):
+            if line.strip(" \t"):
+                first = first or place
+                lines.append(line)
+            elif lines:
+                yield first, {"text": "\n".join(lines)}
+                lines, first = [], ""
+
+
+def _json_rows(path: Path) -> Iterator[tuple[str, dict]]:
+    """Yield the objects of a file of JSON lines, or of a file that is one JSON list."""
+    with path.open("rb") as file:
+        lines = read_lines(file)
+        first = next(lines, ("line 1", ""))
+        if first[1].lstrip().startswith("["):
+            items = enumerate(_parsed("list", "\n".join(line for _, line in chain([first], lines))), start=1)
+            rows: Iterable = ((f"item {number}", item) for number, item in items)
+        else:
+            rows = ((place, _parsed(place, line)) for place, line in chain([first], lines) if line.strip())
+        for place, row in rows:
+            if not isinstance(row, dict):
+                raise ValueError(f"{place}: {row!r:.80} is not a JSON object")
+            yield place, row
+
+
+def _parsed(place: str, text: str) -> object:
+    try:
+        return json.loads(text, object_pairs_hook=_with_unique_keys)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{place}: JSON parse error: {error.msg} (column {error.colno})") from error
+    except (ValueError, RecursionError) as error:  # a key twice, a number of thousands of digits, too deep
+        raise ValueError(f"{place}: JSON parse error: {error}") from error
+
+
+def _with_unique_keys(pairs: list[tuple[str, object]]) -> dict:
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        raise ValueError(f"a key stands twice in an object that has {', '.join(row)}"[:200])
+    return row
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[str, dict]]:
+    # Imported here: the Snakefile imports this module for `corpus_files`, and `datasets` takes two seconds; left to
+    # itself it also imports torch, for three more, to recognise tensors that these files cannot hold.
+    os.environ.setdefault("USE_TORCH", "0")
+    import pyarrow.parquet
+    from datasets import load_dataset
+
+    logging.getLogger("datasets").setLevel(logging.CRITICAL)  # it prints the link's name beside what it raises
+    if not pyarrow.parquet.read_metadata(path).num_rows:  # which `datasets` does not expect
+        return
     number = 0
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            plain = path if path.name == _without_compression(path) else _unpack(path, Path(folder))
-            rows = iter(load_dataset(builder, data_files=str(plain), split="train", streaming=True, **options))
-        except Exception as error:
-            raise _unreadable(path, number, error) from error
+        # `datasets` takes a name for a pattern: asked for "a[1].parquet" it read "a1.parquet".
+        link = Path(folder, "rows.parquet")
+        link.symlink_to(path.resolve())
+        rows = iter(load_dataset("parquet", data_files=str(link), split="train", streaming=True))
         while True:
             try:
                 row = next(rows)
             except StopIteration:
                 return
-            except Exception as error:  # each format and codec has its own
-                raise _unreadable(path, number, error) from error
+            except Exception as error:
+                raise ValueError(f"{f'after row {number}: ' if number else ''}{_in_one_line(error)}") from error
             number += 1
-            if missing := [column for column in columns if column not in row]:
-                raise ValueError(f"{path}: row {number}: no column {', '.join(missing)}; it has {', '.join(row)}")
-            yield row
+            yield f"row {number}", row
 
 
-def _unreadable(path: Path, number: int, error: Exception) -> ValueError:
-    """Return one line that says what is wrong with a file, after how many good rows."""
-    is_not_text = isinstance(error, UnicodeDecodeError)
-    reason = "not UTF-8" if is_not_text else " ".join(str(error).split()) or type(error).__name__
-    return ValueError(f"{path}: {f'after row {number}: ' if number else ''}{reason}")
+# The suffix of a file -> the function that yields its rows.
+READERS = {".parquet": _parquet_rows, ".jsonl": _json_rows, ".json": _json_rows, ".txt": _paragraphs}
 
 
 def _unpack(path: Path, folder: Path) -> Path:
@@ -140,25 +266,29 @@ def read_documents(path: Path) -> Iterator[tuple[str, str]]:
 
     The id is the file's `id` column where there is one, else a digest of the text itself.
     """
-    for number, row in enumerate(read_rows(path, ("text",)), start=1):
+    for place, row in read_rows(path, ("text",)):
         text = row["text"]
-        if text is None or not (text := require_text(path, number, "text", text).strip()):
+        if text is None or not (text := require_text(path, place, "text", text).strip()):
             continue
-        identity = row.get("id")
-        yield (
-            (hashlib.blake2b(text.encode(), digest_size=16).hexdigest() if identity is None else str(identity)),
-            text,
-        )
+        if row.get("id") is None:
+            yield hashlib.blake2b(text.encode(), digest_size=16).hexdigest(), text
+        else:
+            yield require_text(path, place, "id", str(row["id"])), text
 
 
-def require_text(path: Path, number: int, column: str, value: object) -> str:
+def require_text(path: Path, place: str, column: str, value: object) -> str:
     """Return a value that is text.
 
     Raises:
-        ValueError: it is not; the message names file, row (from 1) and column.
+        ValueError: it is not, or it holds half of a surrogate pair, which JSON can write and UTF-8 cannot; the
+            message names file, place and column.
     """
     if not isinstance(value, str):
-        raise ValueError(f"{path}: row {number}: {column} is {value!r}, not text")
+        raise ValueError(f"{path}: {place}: {column} is {value!r:.80}, not text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{path}: {place}: {column} has a lone surrogate at character {error.start + 1}") from error
     return value
 
 
