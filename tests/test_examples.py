@@ -45,7 +45,7 @@ def test_examples_are_read_with_texts_label_and_row(tmp_path):
     """The task's columns in their order, the label, and the row in the file; other columns are not needed."""
     path = tmp_path / "train.parquet"
     write(path, {"label": [1, 0], "sentence2": ["b", "d"], "sentence1": ["a", "c"], "other": [None, None]})
-    assert read_examples(path, MRPC) == [Example(("a", "b"), 1, 0), Example(("c", "d"), 0, 1)]
+    assert read_examples(path, MRPC, "train") == [Example(("a", "b"), 1, 0), Example(("c", "d"), 0, 1)]
 
 
 def test_the_official_split_tests_on_the_validation_file():
@@ -158,6 +158,6 @@ def test_a_wrong_row_is_refused_in_one_line(tmp_path, changes, reason):
     path = tmp_path / "train.parquet"
     write(path, {name: values for name, values in (GOOD | changes).items() if values is not None})
     with pytest.raises(ValueError) as caught:
-        read_examples(path, MRPC)
+        read_examples(path, MRPC, "train")
     assert str(caught.value).startswith(f"{path}: {reason}")
     assert "\n" not in str(caught.value)

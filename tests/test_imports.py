@@ -32,7 +32,8 @@ ALLOWED = {
     "tokens": {"files"},
     "batching": {"tokens"},
     "wordpiece": {"files", "tokens"},
-    "examples": {"batching", "sources", "tasks"},
+    "glue": {"sources", "tasks"},
+    "examples": {"batching", "glue", "sources", "tasks"},
     # Models and training.
     "model": {"config", "files"},
     "checkpoint": {"files"},
@@ -62,8 +63,8 @@ ALLOWED = {
     },
 }
 WITHOUT_TORCH = (
-    "batching config digest evaluation examples files hub parent plotting runlog sources synthetic tasks tokens "
-    "wordpiece"
+    "batching config digest evaluation examples files glue hub parent plotting runlog sources synthetic tasks "
+    "tokens wordpiece"
 ).split()
 STEPS = sorted(path.stem for path in SCRIPTS.glob("*.py"))
 

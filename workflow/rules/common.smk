@@ -14,7 +14,9 @@ sys.path.insert(0, str(SCRIPTS))
 from distilbert import checkpoint, parent
 from distilbert.digest import code_digest
 from distilbert.files import hold
+from distilbert.glue import task_files
 from distilbert.sources import corpus_files
+from distilbert.tasks import get_task
 from snakemake.exceptions import WorkflowError
 
 parent.announce()
@@ -122,9 +124,17 @@ def token_shards(split):
 
 
 def task_source(task, split):
-    """Return where a task's GLUE file lies."""
-    folder = cfg("tasks.folder") if cfg("tasks.source") == "folder" else "results/glue"
-    return f"{folder}/{task}/{split}-00000-of-00001.parquet"
+    """Return where a task's GLUE file lies: of a folder, the file that is there, in whichever layout."""
+    if task in FOLDER_TASKS:
+        return str(FOLDER_TASKS[task][split])
+    return f"results/glue/{task}/{split}-00000-of-00001.parquet"
+
+
+def folder_tasks():
+    """Return {task: {split: its file}} of the tasks that come from a folder."""
+    if cfg("tasks.source") != "folder":
+        return {}
+    return {task: task_files(Path(cfg("tasks.folder")), get_task(task)) for task in cfg("tasks.names")}
 
 
 def teacher_init():
@@ -225,6 +235,7 @@ CORPUS_THREADS = 1 if is_small_teacher() else 8
 GPU = int(shutil.which("nvidia-smi") is not None)
 SHARDS = corpus_shards()
 TASK_NAMES = cfg("tasks.names")
+FOLDER_TASKS = folder_tasks()
 MODELS = fine_tuned_models()
 EXPORTS = [
     "results/teacher",

@@ -1,6 +1,7 @@
 """Turn a task's GLUE files into labelled token shards: train, validation and test.
 
-Reads the task's two parquet files and the tokenizer; writes three Arrow files and a manifest.
+Reads the task's two files (parquet or official TSV; one zip may be both) and the tokenizer; writes three Arrow files
+and a manifest.
 """
 
 import time
@@ -33,8 +34,8 @@ def main(
     vocabulary = wordpiece.vocabulary_of(encoder)
     try:
         parts = split_examples(
-            read_examples(train_source, task),
-            read_examples(validation_source, task),
+            read_examples(train_source, task, "train"),
+            read_examples(validation_source, task, "validation"),
             split=settings["split"],
             seed=settings["seed"],
             max_train_examples=settings["max_train_examples"],

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distilbert.batching import random_generator
+from distilbert.glue import is_official, read_official_rows
 from distilbert.sources import read_rows, require_text
 from distilbert.tasks import SPLITS, Task
 
@@ -31,21 +32,27 @@ class Example:
     idx: int
 
 
-def read_examples(path: Path, task: Task) -> list[Example]:
-    """Read the labelled examples of one GLUE file.
+def read_examples(path: Path, task: Task, split: str) -> list[Example]:
+    """Read the labelled examples of one GLUE file, parquet or official.
+
+    split: "train" or "validation": which of the two files it is, or has in it.
 
     Raises:
-        ValueError: a column is missing, a text is no text or a label is no class of the task; the message
-            names file and row (from 1).
+        ValueError: the file cannot be read or has no example, a column is missing, a text is no text or a label is no
+            class of the task; the message names file and row or line (from 1).
     """
+    columns = (*task.columns, "label")
+    rows = read_official_rows(path, task, split) if is_official(path) else read_rows(path, columns)
     examples = []
-    for number, row in enumerate(read_rows(path, (*task.columns, "label")), start=1):
+    for place, row in rows:
         label = row["label"]
         if label not in (0, 1):
             names = ", ".join(f"{i} ({name})" for i, name in enumerate(task.label_names))
-            raise ValueError(f"{path}: row {number}: label {label!r} is not a class of {task.name}: {names}")
-        texts = tuple(require_text(path, number, column, row[column]) for column in task.columns)
-        examples.append(Example(texts, int(label), number - 1))
+            raise ValueError(f"{path}: {place}: label {label!r:.80} is not a class of {task.name}: {names}")
+        texts = tuple(require_text(path, place, column, row[column]) for column in task.columns)
+        examples.append(Example(texts, int(label), len(examples)))
+    if not examples:
+        raise ValueError(f"{path}: no example of {task.name}")
     return examples
 
 
