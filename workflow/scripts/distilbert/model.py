@@ -333,10 +333,12 @@ def _open_weights(path: Path) -> Iterator[safe_open]:
     """Open a safetensors file.
 
     Raises:
-        FileNotFoundError, ValueError: it is absent, or not a whole safetensors file.
+        OSError, ValueError: it is absent, unreadable, or not a whole safetensors file.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file; weights are read from safetensors only")
+    with path.open("rb"):  # its error names the file and says why, that of `safe_open` does not always
+        pass
     try:
         with safe_open(path, framework="pt") as tensors:
             yield tensors

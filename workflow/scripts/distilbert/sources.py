@@ -27,6 +27,8 @@ from typing import BinaryIO
 # The suffixes that decide how a file is read; READERS says by what.
 FORMATS = (".parquet", ".jsonl", ".json", ".txt")
 COMPRESSIONS = (".gz", ".xz", ".zst")
+# Rows of a parquet file that are taken at a time: one at a time took 15 times as long.
+PARQUET_ROWS = 100
 
 
 def format_suffix(path: Path) -> str | None:
@@ -189,7 +191,7 @@ def _json_rows(path: Path) -> Iterator[tuple[str, dict]]:
 
 def _parsed(place: str, text: str) -> object:
     try:
-        return json.loads(text, object_pairs_hook=_with_unique_keys)
+        return JSON.decode(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{place}: JSON parse error: {error.msg} (column {error.colno})") from error
     except (ValueError, RecursionError) as error:  # a key twice, a number of thousands of digits, too deep
@@ -201,6 +203,9 @@ def _with_unique_keys(pairs: list[tuple[str, object]]) -> dict:
     if len(row) != len(pairs):
         raise ValueError(f"a key stands twice in an object that has {', '.join(row)}"[:200])
     return row
+
+
+JSON = json.JSONDecoder(object_pairs_hook=_with_unique_keys)  # one for all lines: to build it takes longer than a line
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, dict]]:
@@ -218,16 +223,14 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, dict]]:
         # `datasets` takes a name for a pattern: asked for "a[1].parquet" it read "a1.parquet".
         link = Path(folder, "rows.parquet")
         link.symlink_to(path.resolve())
-        rows = iter(load_dataset("parquet", data_files=str(link), split="train", streaming=True))
-        while True:
-            try:
-                row = next(rows)
-            except StopIteration:
-                return
-            except Exception as error:
-                raise ValueError(f"{f'after row {number}: ' if number else ''}{_in_one_line(error)}") from error
-            number += 1
-            yield f"row {number}", row
+        try:
+            table = load_dataset("parquet", data_files=str(link), split="train", streaming=True)
+            for batch in table.iter(PARQUET_ROWS):
+                for values in zip(*batch.values(), strict=True):
+                    number += 1
+                    yield f"row {number}", dict(zip(batch, values, strict=True))
+        except Exception as error:
+            raise ValueError(f"{f'after row {number}: ' if number else ''}{_in_one_line(error)}") from error
 
 
 # The suffix of a file -> the function that yields its rows.
