@@ -252,8 +252,10 @@ def read_config(folder: Path) -> EncoderConfig:
     """
     path = Path(folder) / CONFIG_FILE
     values = read_json(path)
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: not a JSON object")
     family = values.get("model_type")
-    if family not in NAMES:
+    if family not in tuple(NAMES):  # a tuple compares, where a dict would ask for the hash of whatever it is
         raise ValueError(f"{path}: model_type {family!r} is neither 'bert' nor 'distilbert'")
     keys = _config_keys(family)
     if missing := [theirs for theirs in keys.values() if theirs not in values]:
