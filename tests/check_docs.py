@@ -1,24 +1,48 @@
-"""Keep README.md and docs/results together: `--write` copies the demo's table of means into README.md."""
+"""Keep the pages and docs/results together: `--write` copies tables of result files into README.md and docs/*.md.
 
+A page marks where with `<!-- docs/results/<file> -->` and `<!-- end -->`.
+"""
+
+import json
 import re
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-BLOCK = re.compile(r"(<!-- (docs/results/\S+summary\.md) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (docs/results/\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def pages() -> list[Path]:
+    """Return the pages that may quote results."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def with_tables(text: str) -> str:
-    """Return a page with the table of means of the named summary in each marked block."""
-    return BLOCK.sub(lambda found: f"{found[1]}\n{means_table(ROOT / found[2])}\n\n{found[3]}", text)
+    """Return a page with the table of the named result file in each marked block."""
+    return BLOCK.sub(lambda found: f"{found[1]}\n{table_of(ROOT / found[2])}\n\n{found[3]}", text)
 
 
-def means_table(summary: Path) -> str:
-    """Return the last table of a summary.md."""
-    return summary.read_text(encoding="utf-8").strip().split("\n\n")[-1]
+def table_of(path: Path) -> str:
+    """Return what a page shows of a result file: a summary's table of means, or what a torture came to."""
+    if path.name == "summary.md":
+        return path.read_text(encoding="utf-8").strip().split("\n\n")[-1]
+    return torture_table(json.loads(path.read_text(encoding="utf-8")))
+
+
+def torture_table(report: dict) -> str:
+    """Return the report of tests/torture.py as a table."""
+    rows = [("killed", "times"), ("---", "---:")]
+    rows += [(way, count) for way, count in report["kills"].items()]
+    rows += [("**in all**", report["kills_in_all"])]
+    rows += [(f"running then: `{rule}`", count) for rule, count in report["running_when_killed"].items()]
+    rows += [("starts of Snakemake", report["lives_of_snakemake"])]
+    rows += [(f"runs that ended, {what}", count) for what, count in report["finished_runs"].items()]
+    rows += [("**result files that differ from the undisturbed run**", len(report["differing_files"]))]
+    rows += [("longest life of an orphan, seconds", report["longest_orphan_seconds"])]
+    return "\n".join(f"| {left} | {right} |" for left, right in rows)
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    if sys.argv[1:] == ["--write"]:
-        readme.write_text(with_tables(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in pages():
+        if sys.argv[1:] == ["--write"]:
+            page.write_text(with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")

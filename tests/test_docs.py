@@ -5,14 +5,15 @@ import re
 import statistics
 
 import yaml
-from check_docs import BLOCK, ROOT, with_tables
+from check_docs import BLOCK, ROOT, pages, with_tables
 
 
-def test_readme_quotes_the_committed_results():
-    """The tables in README.md are those of docs/results, and there is at least one."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert BLOCK.search(text)
-    assert with_tables(text) == text
+def test_pages_quote_the_committed_results():
+    """The tables in README.md and docs/*.md are those of docs/results, and README.md has at least one."""
+    assert BLOCK.search((ROOT / "README.md").read_text(encoding="utf-8"))
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        assert with_tables(text) == text, page
 
 
 def test_the_first_sentences_quote_the_demo():
@@ -36,12 +37,24 @@ def test_committed_summaries_agree_with_their_tables():
         assert f"| Student, pretrained | {statistics.mean(pretrained):.1f} |" in table, folder
 
 
-def test_links_in_the_readme_lead_somewhere():
-    """Every relative link of README.md names a file or folder of the repository."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
+def test_links_lead_somewhere():
+    """Every relative link of README.md and docs/*.md names a file or folder of the repository."""
+    links = [
+        (page.name, page.parent / link.split("#")[0])
+        for page in pages()
+        for link in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+        if not link.startswith("http")
+    ]
     assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    assert [link for link in links if not link[1].exists()] == []
+
+
+def test_tests_that_the_pages_name_exist():
+    """Every `test_...` that docs/*.md name is the name, or with `*` the beginning, of a test."""
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    for page in pages():
+        for name in re.findall(r"`(test_\w+?)(?:\*|)`", page.read_text(encoding="utf-8")):
+            assert f"def {name}" in sources, f"{page.name}: {name}"
 
 
 def test_environments_have_the_versions_of_the_lock_file():

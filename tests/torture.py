@@ -28,8 +28,8 @@ import psutil
 
 ROOT = Path(__file__).parent.parent
 TARGETS = ["results/cross_evaluation.csv", "results/student/pretrained/metrics.json"]
-# Keys of JSON results that hold a clock, or the settings of one run of the same result.
-CLOCKS = {"provenance", "train_seconds", "predict_seconds"}
+# Keys of JSON results that hold a clock, or a digest over one.
+CLOCKS = {"provenance", "train_seconds", "predict_seconds", "content_sha256"}
 # How often each way of killing is chosen; the ones for two processes only where there are two.
 WEIGHTS = {"job": 5, "save": 4, "snakemake": 3, "terminate job": 1, "interrupt all": 1}
 WEIGHTS_OF_TWO = {"torchrun": 3, "rank": 3, "rank in save": 2, "snakemake": 2}
