@@ -4,11 +4,24 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as workflow/rules/common.smk does, before torch is imported
 
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from distilbert.config import EncoderConfig
-from distilbert.tokens import TokenShards, Vocabulary, write_shard
+from distilbert.files import sha256, write_sealed_json
+from distilbert.tokens import MANIFEST_FILE, TokenShards, Vocabulary, write_shard
+
+
+def vouch_for(folder: Path) -> None:
+    """Write the manifest of all shards that lie in a folder, as they are."""
+    files = {
+        path.stem: {"rows": pa.ipc.open_file(path).read_all().num_rows, "sha256": sha256(path)}
+        for path in folder.glob("*.arrow")
+    }
+    write_sealed_json(folder / MANIFEST_FILE, {"files": files})
 
 
 @pytest.fixture
@@ -47,6 +60,7 @@ def make_shards(tmp_path, vocabulary):
         for number, part in enumerate(np.array_split(np.arange(num_sequences), num_shards)):
             paths.append(tmp_path / f"shard-{seed}-{number}.arrow")
             write_shard(paths[-1], (rows[i] for i in part), vocabulary, labelled=labelled)
+        vouch_for(tmp_path)
         return TokenShards(paths)
 
     return make

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import vouch_for
 
 from distilbert.batching import BatchPlan, pad, random_generator, split_by_tokens
 from distilbert.tokens import TokenShards, write_shard
@@ -100,6 +101,7 @@ def test_pad_gives_ids_mask_and_token_types(tmp_path, vocabulary):
     single, pair = [2, 10, 11, 3], [2, 10, 3, 20, 21, 3]
     rows = [{"input_ids": single, "label": 1, "idx": 0}, {"input_ids": pair, "label": 0, "idx": 1}]
     write_shard(path, rows, vocabulary, labelled=True)
+    vouch_for(tmp_path)
     batch = pad(TokenShards([path]), np.array([1, 0]))
     assert batch.ids.tolist() == [pair, [*single, 0, 0]]
     assert batch.mask.tolist() == [[True] * 6, [True] * 4 + [False] * 2]

@@ -198,6 +198,7 @@ def run_all() -> None:
         )
     main_of("collect_results")(
         predictions=[Path(f"predictions/{model['approach']}/{model['task']}.arrow") for model in MODELS],
+        metrics=[Path(f"predictions/{model['approach']}/{model['task']}.json") for model in MODELS],
         cross_evaluation=Path("cross_evaluation.csv"),
         summary=Path("summary.csv"),
         markdown=Path("summary.md"),
@@ -245,7 +246,7 @@ def test_the_manifest_counts_what_the_shards_hold(in_run):
         for split in SPLITS:
             path = manifest.parent / f"{split}.arrow"
             shards = TokenShards([path])
-            assert record["files"][split]["sequences"] == len(shards)
+            assert record["files"][split]["rows"] == len(shards)
             assert record["files"][split]["tokens"] == int(shards.lengths.sum())
             assert record["files"][split]["sha256"] == sha256(path)
             assert shards.lengths.min() >= 8
@@ -253,7 +254,7 @@ def test_the_manifest_counts_what_the_shards_hold(in_run):
         counts = record["token_counts"]
         assert len(counts) == TokenShards([manifest.parent / "train.arrow"]).vocabulary.size
         assert sum(counts) == record["files"]["train"]["tokens"]
-        assert counts[2] == counts[3] == record["files"]["train"]["sequences"]  # a [CLS] and a [SEP] each
+        assert counts[2] == counts[3] == record["files"]["train"]["rows"]  # a [CLS] and a [SEP] each
 
 
 @pytest.mark.parametrize("num_files", [1, 2, 5])
@@ -306,10 +307,10 @@ def test_prepared_tasks_hold_every_example(in_run):
         assert test.indices.tolist() == list(range(40))
         for split in SPLITS:
             shards = TokenShards([f"tasks/{task}/{split}.arrow"])
-            assert manifest["files"][split]["examples"] == len(shards)
+            assert manifest["files"][split]["rows"] == len(shards)
             assert sum(manifest["files"][split]["classes"].values()) == len(shards)
             assert manifest["files"][split]["tokens"] == int(shards.lengths.sum())
-        assert manifest["files"]["train"]["examples"] + manifest["files"]["validation"]["examples"] <= 80
+        assert manifest["files"]["train"]["rows"] + manifest["files"]["validation"]["rows"] <= 80
 
 
 TRAINED = ["teacher", "student/pretrained", *(f"models/{m['approach']}/{m['task']}" for m in MODELS)]

@@ -5,6 +5,7 @@ rule score_model:
     input:
         **model_input("model", "results/models/{approach}/{task}/seed{seed}"),
         tests=expand("results/tasks/{name}/test.arrow", name=TASK_NAMES),
+        manifests=expand("results/tasks/{name}/manifest.json", name=TASK_NAMES),
     output:
         predictions="results/predictions/{approach}/{task}/seed{seed}.arrow",
         metrics="results/predictions/{approach}/{task}/seed{seed}.json",
@@ -26,6 +27,7 @@ rule score_model:
 rule collect_results:
     input:
         predictions=per_model("results/predictions/{approach}/{task}/seed{seed}.arrow"),
+        metrics=per_model("results/predictions/{approach}/{task}/seed{seed}.json"),
     output:
         cross_evaluation="results/cross_evaluation.csv",
         summary="results/summary.csv",

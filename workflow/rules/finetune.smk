@@ -6,6 +6,7 @@ rule finetune:
         unpack(lambda w: model_input("encoder", ENCODERS[w.approach])),
         train="results/tasks/{task}/train.arrow",
         validation="results/tasks/{task}/validation.arrow",
+        manifest="results/tasks/{task}/manifest.json",
         tokenizer=TOKENIZER,
     output:
         **model_files("results/models/{approach}/{task}/seed{seed}"),
@@ -37,6 +38,7 @@ rule distill_task:
         **model_input("student", "results/student/random"),
         train="results/tasks/{task}/train.arrow",
         validation="results/tasks/{task}/validation.arrow",
+        manifest="results/tasks/{task}/manifest.json",
         tokenizer=TOKENIZER,
     output:
         **model_files("results/models/direct/{task}/seed{seed}"),

@@ -1,6 +1,6 @@
 """Predictions to tables: the cross-evaluation matrix, and a summary per task and approach.
 
-Reads the predictions of every model; writes cross_evaluation.csv (one row per model and test set), summary.csv
+Reads the predictions of every model and their digests; writes cross_evaluation.csv (one row per model and test set), summary.csv
 (medians over the seeds, the majority class, the published figures where the data is real GLUE), summary.md
 (the same for readers) and summary.json (with the provenance).
 """
@@ -13,13 +13,14 @@ import pyarrow as pa
 
 from distilbert import runlog
 from distilbert.evaluation import majority_accuracy, measure, task_metric, wilson_interval
-from distilbert.files import write_csv, write_json, write_text
+from distilbert.files import read_sealed_json, require_sha256, write_csv, write_json, write_text
 from distilbert.tasks import APPROACHES, METRIC_TITLES, TASKS, Task, get_task
 
 
 def main(
     *,
     predictions: list[Path],
+    metrics: list[Path],
     cross_evaluation: Path,
     summary: Path,
     markdown: Path,
@@ -27,10 +28,14 @@ def main(
     settings: dict,
     code: str,
 ) -> None:
-    """Tabulate; `settings["models"]` names approach, task and seed of each predictions file, in their order."""
+    """Tabulate; `settings["models"]` names approach, task and seed of each predictions file, in their order.
+
+    metrics: what `score_model` wrote beside each predictions file, in the same order.
+    """
     started = time.time()
     cells, majority = [], {}
-    for model, path in zip(settings["models"], predictions, strict=True):
+    for model, path, digest in zip(settings["models"], predictions, metrics, strict=True):
+        require_sha256(path, read_sealed_json(digest)["sha256"], digest)
         cells += score(path, model, majority)
     rows = summarize(pd.DataFrame(cells), majority, is_real_glue=settings["is_real_glue"])
     write_csv(cross_evaluation, cells)

@@ -1,6 +1,6 @@
 """Turn one corpus shard into three token shards (train, validation, test) and a manifest.
 
-Reads a corpus file and the tokenizer; writes ragged uint16 ids in Arrow IPC, and the manifest: sequences,
+Reads a corpus file and the tokenizer; writes ragged uint16 ids in Arrow IPC, and the manifest: sequences (rows),
 tokens and SHA-256 of each file, and how often each word piece stands in the training text, from which the
 masking draws its targets (Sanh et al. 2019, section 3).
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from distilbert import runlog, wordpiece
-from distilbert.files import sha256, write_json
+from distilbert.files import write_sealed_json
 from distilbert.sources import read_documents, split_of
 from distilbert.tokens import write_shard
 
@@ -51,16 +51,14 @@ def main(
 
     files = {}
     for split, path in (("train", train), ("validation", validation), ("test", test)):
-        write_shard(path, ({"input_ids": ids} for ids in sequences[split]), vocabulary)
-        num_tokens = sum(map(len, sequences[split]))
-        files[split] = {"sequences": len(sequences[split]), "tokens": num_tokens, "sha256": sha256(path)}
+        files[split] = write_shard(path, ({"input_ids": ids} for ids in sequences[split]), vocabulary)
     counts = np.zeros(vocabulary.size, dtype=np.int64)
     for ids in sequences["train"]:
         counts += np.bincount(ids, minlength=vocabulary.size)
     seconds = time.time() - started
     tokens = sum(file["tokens"] for file in files.values())
     record = runlog.provenance(settings, code, started=started, tokens_per_second=round(tokens / seconds))
-    write_json(
+    write_sealed_json(
         manifest,
         {"documents": num_documents, "files": files, "token_counts": counts.tolist(), "provenance": record},
     )

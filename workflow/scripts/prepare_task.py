@@ -10,7 +10,7 @@ from pathlib import Path
 
 from distilbert import runlog, wordpiece
 from distilbert.examples import EmptySplitError, read_examples, split_examples
-from distilbert.files import sha256, write_json
+from distilbert.files import write_sealed_json
 from distilbert.tasks import get_task
 from distilbert.tokens import write_shard
 
@@ -47,11 +47,9 @@ def main(
         examples = parts[name]
         ids = wordpiece.encode_examples(encoder, [e.texts for e in examples], max_length=settings["max_length"])
         rows = ({"input_ids": i, "label": e.label, "idx": e.idx} for i, e in zip(ids, examples, strict=True))
-        write_shard(path, rows, vocabulary, labelled=True)
         classes = Counter(task.label_names[example.label] for example in examples)
-        files[name] = {"examples": len(examples), "classes": dict(classes), "sha256": sha256(path)}
-        files[name]["tokens"] = sum(map(len, ids))
-    write_json(manifest, {"files": files, "provenance": runlog.provenance(settings, code, started=started)})
+        files[name] = write_shard(path, rows, vocabulary, labelled=True) | {"classes": dict(classes)}
+    write_sealed_json(manifest, {"files": files, "provenance": runlog.provenance(settings, code, started=started)})
 
 
 if "snakemake" in globals():

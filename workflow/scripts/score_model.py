@@ -1,7 +1,7 @@
 """Score one fine-tuned model on the test sets of all tasks: one row of the cross-evaluation matrix.
 
 Reads a classifier and the test shards; writes every prediction (Arrow), so that a metric can be added later
-without the model, and how long it took. The logits are written in the classes of the task that is scored (see
+without the model, and beside it their digest and how long it took. The logits are written in the classes of the task that is scored (see
 `distilbert.tasks`).
 """
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 from distilbert import runlog
 from distilbert.evaluation import translate_logits
 from distilbert.export import load_classifier
-from distilbert.files import atomic_path, write_json
+from distilbert.files import atomic_path, sha256, write_sealed_json
 from distilbert.inference import predict
 from distilbert.tasks import get_task
 from distilbert.tokens import TokenShards
@@ -49,10 +49,8 @@ def main(*, model: Path, tests: list[Path], predictions: Path, metrics: Path, se
         writer.write_table(table)
     speed = round(num_tokens / predict_seconds)
     record = runlog.provenance(settings, code, started=started, tokens_per_second=speed)
-    write_json(
-        metrics,
-        {"num_tokens": num_tokens, "predict_seconds": round(predict_seconds, 3), "provenance": record},
-    )
+    figures = {"num_tokens": num_tokens, "predict_seconds": round(predict_seconds, 3)}
+    write_sealed_json(metrics, {"sha256": sha256(predictions), **figures, "provenance": record})
 
 
 if "snakemake" in globals():

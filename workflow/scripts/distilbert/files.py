@@ -1,4 +1,8 @@
-"""Files that appear whole or not at all, content digests, and locks that no kill leaves behind."""
+"""Files that appear whole or not at all, digests by which a damaged one is known, and locks that no kill leaves behind.
+
+What a later step reads is checked against the SHA-256 that was written beside it: neither Arrow nor safetensors
+notices a flipped bit. Records of digests are sealed: JSON objects that hold the digest of their own content.
+"""
 
 import csv
 import fcntl
@@ -11,10 +15,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+# The key of a sealed JSON object under which the digest of its other keys stands.
+SEAL = "content_sha256"
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success flush it to disk and rename it, on failure remove it."""
+    """Yield a temporary path beside `path`; on success flush it to disk and rename it, on failure remove it.
+
+    Raises:
+        OSError: of the disk; where it does not say for which file (a full disk), the message names `path`.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -23,6 +34,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
         sync(temporary)
         os.replace(temporary, path)
         sync(path.parent)
+    except OSError as error:
+        if error.filename is None:
+            raise OSError(f"{path}: {error.strerror or error}") from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -65,8 +80,31 @@ def read_json(path: Path) -> dict:
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # of JSON, or of UTF-8
         raise ValueError(f"{path}: not valid JSON: {error}") from error
+
+
+def write_sealed_json(path: Path, value: dict) -> None:
+    """Write a JSON object atomically, with the digest of its own content."""
+    value = json.loads(json.dumps(value))  # as it will be read: tuples are lists, keys are strings
+    write_json(path, value | {SEAL: json_digest(value)})
+
+
+def read_sealed_json(path: Path) -> dict:
+    """Read a JSON object that `write_sealed_json` wrote, without its seal.
+
+    Raises:
+        FileNotFoundError, ValueError: the file is absent, or not what was written; the message names it.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict) or value.pop(SEAL, None) != json_digest(value):
+        raise ValueError(f"{path}: damaged or edited: its content is not that of its {SEAL}")
+    return value
+
+
+def json_digest(value: object) -> str:
+    """Return the SHA-256 of a JSON-able value in hexadecimal, whatever the layout and order of its keys in a file."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:
@@ -102,3 +140,13 @@ def hold(path: Path, who: str, *, patience: float = 0.0) -> IO[str]:
     file.write(f"{os.getpid()}\n")
     file.flush()
     return file
+
+
+def require_sha256(path: Path, expected: str, record: Path) -> None:
+    """Refuse a file that is not the one whose SHA-256 stands in `record`.
+
+    Raises:
+        FileNotFoundError, ValueError: it is absent, damaged or replaced; the message names it and the record.
+    """
+    if sha256(path) != expected:
+        raise ValueError(f"{path}: damaged or replaced: its SHA-256 is not the one in {record}")

@@ -7,11 +7,16 @@ and other parameter names. So one class serves both and `EncoderConfig.family` t
 Query, key and value are held as one matrix (a third of the matrix calls); reading and writing a checkpoint
 splits and joins it, so that what is written is what `transformers` expects.
 
+A checkpoint that is written here carries in its metadata the SHA-256 of its tensors and of its config, and one that
+carries them is read only where both are still so; others (of the Hub) are read as they are.
+
 Shapes: B sequences, T tokens, D hidden, H heads, V vocabulary, C classes, N non-pad tokens of a batch.
 """
 
+import hashlib
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +28,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from distilbert.config import EncoderConfig
-from distilbert.files import atomic_path, read_json, write_json
+from distilbert.files import atomic_path, json_digest, read_json, write_json
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
+# Keys of the metadata of WEIGHTS_FILE.
+TENSORS_SHA256, CONFIG_SHA256 = "tensors_sha256", "config_sha256"
 
 
 class Layer(nn.Module):
@@ -248,12 +255,19 @@ def read_config(folder: Path) -> EncoderConfig:
     """Read the shape of a Hugging Face BERT or DistilBERT from its config.json.
 
     Raises:
-        FileNotFoundError, ValueError: no config, another architecture, or a variant that is not the paper's.
+        FileNotFoundError, ValueError: no config, another one than the weights beside it were written with, another
+            architecture, or a variant that is not the paper's.
     """
     path = Path(folder) / CONFIG_FILE
     values = read_json(path)
     if not isinstance(values, dict):
         raise ValueError(f"{path}: not a JSON object")
+    weights = path.with_name(WEIGHTS_FILE)
+    if weights.exists():
+        with _open_weights(weights) as tensors:
+            digests = _digests(weights, tensors)
+        if digests and digests[CONFIG_SHA256] != json_digest(values):
+            raise ValueError(f"{path}: damaged or edited: not the config that {weights} was written with")
     family = values.get("model_type")
     if family not in tuple(NAMES):  # a tuple compares, where a dict would ask for the hash of whatever it is
         raise ValueError(f"{path}: model_type {family!r} is neither 'bert' nor 'distilbert'")
@@ -304,11 +318,15 @@ def load_pretrained(model: MaskedLM | SequenceClassifier, folder: Path, *, missi
     `missing_ok` names modules of ours, such as "pooler", that may be absent and then keep their values.
 
     Raises:
-        FileNotFoundError, ValueError: no safetensors file, or a tensor is absent or of another shape.
+        FileNotFoundError, ValueError: no safetensors file, or a damaged one, or a tensor is absent or of another shape.
     """
     path = Path(folder) / WEIGHTS_FILE
     family = model.config.family
     with _open_weights(path) as tensors:
+        digests = _digests(path, tensors)
+        content = ((name, tensors.get_tensor(name)) for name in sorted(tensors.keys()))
+        if digests and digests[TENSORS_SHA256] != tensors_digest(content):
+            raise ValueError(f"{path}: damaged: its tensors are not those that were written")
         stored = {_modern_name(name, family): name for name in tensors.keys()}
         state, absent = {}, {}
         for name, parameter in model.named_parameters():
@@ -348,6 +366,28 @@ def _open_weights(path: Path) -> Iterator[safe_open]:
         raise ValueError(f"{path}: not a whole safetensors file: {error}") from error
 
 
+def _digests(path: Path, tensors: safe_open) -> dict[str, str]:
+    """Return the digests in the metadata of an open safetensors file, or nothing if it was not written here.
+
+    Raises:
+        ValueError: there is one without the other.
+    """
+    metadata = tensors.metadata() or {}
+    digests = {key: metadata[key] for key in (TENSORS_SHA256, CONFIG_SHA256) if key in metadata}
+    if len(digests) == 1:
+        raise ValueError(f"{path}: damaged: of its two digests there is only {', '.join(digests)}")
+    return digests
+
+
+def tensors_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """Return the SHA-256 of the names, types, shapes and bytes of tensors on the CPU that come sorted by name."""
+    digest = hashlib.sha256()
+    for name, tensor in tensors:
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode() + b"\n")
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
 def _modern_name(name: str, family: str) -> str:
     """Return the present name of a stored tensor: old LayerNorm names, and encoders saved without a prefix."""
     name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
@@ -364,9 +404,14 @@ def save_pretrained(model: MaskedLM | SequenceClassifier, folder: Path, *, label
         theirs = hugging_face_names(name, family)
         for their, value in zip(theirs, parameter.detach().cpu().float().chunk(len(theirs)), strict=True):
             tensors[their] = value.contiguous()
+    config = _hugging_face_config(model, label_names)
+    digests = {TENSORS_SHA256: tensors_digest(sorted(tensors.items())), CONFIG_SHA256: json_digest(config)}
     with atomic_path(Path(folder) / WEIGHTS_FILE) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"})
-    write_json(Path(folder) / CONFIG_FILE, _hugging_face_config(model, label_names))
+        try:
+            save_file(tensors, temporary, metadata={"format": "pt", **digests})
+        except SafetensorError as error:  # what safetensors makes of a full disk
+            raise OSError(str(error)) from error
+    write_json(Path(folder) / CONFIG_FILE, config)
 
 
 def _hugging_face_config(model: MaskedLM | SequenceClassifier, label_names: tuple[str, ...]) -> dict:

@@ -18,7 +18,7 @@ from distilbert.checkpoint import FOLDER, Checkpoints, fingerprint
 from distilbert.config import EncoderConfig, MaskedLMConfig, TrainingConfig
 from distilbert.evaluation import measure
 from distilbert.export import write_model
-from distilbert.files import read_json, write_csv, write_json
+from distilbert.files import read_sealed_json, write_csv, write_json
 from distilbert.inference import predict
 from distilbert.model import CONFIG_FILE, WEIGHTS_FILE, MaskedLM, SequenceClassifier
 from distilbert.objectives import ClassificationObjective, MaskedLMObjective, mean_losses
@@ -47,13 +47,13 @@ def open_corpus(train: list[Path], validation: list[Path], test: list[Path], man
     """Open the token shards of a corpus.
 
     Raises:
-        ValueError: a shard is damaged or a split has no sequence.
+        FileNotFoundError, ValueError: a shard or its manifest is absent or damaged, or a split has no sequence.
     """
     shards = {"train": TokenShards(train), "validation": TokenShards(validation), "test": TokenShards(test)}
     for split, opened in shards.items():
         if len(opened) == 0:
             raise ValueError(f"the {split} split of the corpus has no sequence; give it more documents")
-    counts = np.sum([read_json(path)["token_counts"] for path in manifests], axis=0)
+    counts = np.sum([read_sealed_json(path)["token_counts"] for path in manifests], axis=0)
     return Corpus(shards, torch.from_numpy(counts))
 
 

@@ -6,6 +6,9 @@ shards of a task also have `label` (uint8) and `idx` (int32, the row in the sour
 special tokens and the size of the vocabulary stand in the schema's metadata. uint16 holds vocabularies of
 up to 65,536 words in half of int32's bytes. `pyarrow` and `datasets` open a shard as it is.
 
+Beside the shards of a folder stands a manifest, a sealed JSON whose `files` hold rows and SHA-256 of each by the
+file's stem: Arrow notices a cut file but no flipped bit, so nothing is read from a shard that is not the one in it.
+
 Shapes: N sequences, T tokens of one sequence.
 """
 
@@ -18,8 +21,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from distilbert.files import atomic_path
+from distilbert.files import atomic_path, read_sealed_json, require_sha256, sha256
 
+MANIFEST_FILE = "manifest.json"
 MAX_VOCAB_SIZE = 2**16
 # Rows that are gathered before they are written as one Arrow record batch.
 ROWS_PER_BATCH = 16_384
@@ -46,9 +50,11 @@ class Vocabulary:
         return (self.pad, self.unk, self.cls, self.sep, self.mask)
 
 
-def write_shard(path: Path, rows: Iterable[dict], vocabulary: Vocabulary, *, labelled: bool = False) -> int:
-    """Write rows {"input_ids": (T,) ids, ...} as one shard, whole or not at all; return the number of rows.
+def write_shard(path: Path, rows: Iterable[dict], vocabulary: Vocabulary, *, labelled: bool = False) -> dict:
+    """Write rows {"input_ids": (T,) ids, ...} as one shard, whole or not at all.
 
+    Returns:
+        What its manifest says of it: {"rows", "tokens", "sha256"}.
     Raises:
         ValueError: an id does not fit the vocabulary.
     """
@@ -56,13 +62,14 @@ def write_shard(path: Path, rows: Iterable[dict], vocabulary: Vocabulary, *, lab
     if labelled:
         fields += [pa.field("label", pa.uint8(), nullable=False), pa.field("idx", pa.int32(), nullable=False)]
     schema = pa.schema(fields, metadata={"vocabulary": json.dumps(asdict(vocabulary))})
-    num_rows = 0
+    num_rows = num_tokens = 0
     with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
         rows = iter(rows)
         while batch := list(islice(rows, ROWS_PER_BATCH)):
             writer.write_batch(_to_batch(path, batch, schema, vocabulary))
             num_rows += len(batch)
-    return num_rows
+            num_tokens += sum(len(row["input_ids"]) for row in batch)
+    return {"rows": num_rows, "tokens": num_tokens, "sha256": sha256(path)}
 
 
 def _to_batch(path: Path, rows: list[dict], schema: pa.Schema, vocabulary: Vocabulary) -> pa.RecordBatch:
@@ -80,6 +87,8 @@ def _to_batch(path: Path, rows: list[dict], schema: pa.Schema, vocabulary: Vocab
 
 class TokenShards:
     """One or more shards read as one list of sequences, in the order of the paths, without copying.
+
+    Each is first checked against the manifest beside it: raises FileNotFoundError or ValueError, naming the file.
 
     `lengths`: (N,) int32, tokens of each sequence. `labels`: (N,) uint8 or None; `indices`: (N,) int32 or None.
     """
@@ -129,15 +138,26 @@ def _view(array: pa.Array) -> np.ndarray:
 
 
 def _open(path: Path) -> pa.Table:
-    """Map one shard.
+    """Check one shard against the manifest beside it, and map it.
 
     Raises:
-        ValueError: the file is not a whole Arrow file of token ids; the message names it.
+        FileNotFoundError, ValueError: it or the manifest is absent, or not what was written; the message names it.
     """
+    manifest = path.with_name(MANIFEST_FILE)
+    try:
+        entry = read_sealed_json(manifest)["files"][path.stem]
+        num_rows, digest = entry["rows"], entry["sha256"]
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: no {MANIFEST_FILE} beside it, so nothing says that it is whole") from error
+    except KeyError as error:
+        raise ValueError(f"{path}: {manifest} does not say what it holds (no {error})") from error
+    require_sha256(path, digest, manifest)
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: not a whole Arrow IPC file: {error}") from error
     if "input_ids" not in table.column_names or b"vocabulary" not in (table.schema.metadata or {}):
         raise ValueError(f"{path}: not a token shard")
+    if len(table) != num_rows:
+        raise ValueError(f"{path}: {len(table)} rows, but {manifest} says {num_rows}")
     return table
