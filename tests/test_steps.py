@@ -610,6 +610,7 @@ def test_a_file_that_the_hub_does_not_give_is_named(tmp_path, monkeypatch, error
         raise error
 
     monkeypatch.setattr(hub, "hf_hub_download", refuse)
+    monkeypatch.setattr(hub, "WAITS", ())
     with pytest.raises(ValueError) as caught:
         hub.fetch("nyu-mll/glue", REVISION, "rte/train.parquet", tmp_path / "out" / "x.parquet", kind="dataset")
     message = str(caught.value)

@@ -1,8 +1,8 @@
 """Predictions to tables: the cross-evaluation matrix, and a summary per task and approach.
 
-Reads the predictions of every model and their digests; writes cross_evaluation.csv (one row per model and test set), summary.csv
-(medians over the seeds, the majority class, the published figures where the data is real GLUE), summary.md
-(the same for readers) and summary.json (with the provenance).
+Reads the predictions of every model and their digests; writes cross_evaluation.csv (one row per model and test
+set), summary.csv (medians over the seeds, the majority class, the published figures where the data is real GLUE),
+summary.md (the same for readers) and summary.json (with the provenance).
 """
 
 import time

@@ -1,8 +1,8 @@
 """Score one fine-tuned model on the test sets of all tasks: one row of the cross-evaluation matrix.
 
 Reads a classifier and the test shards; writes every prediction (Arrow), so that a metric can be added later
-without the model, and beside it their digest and how long it took. The logits are written in the classes of the task that is scored (see
-`distilbert.tasks`).
+without the model, and beside it their digest and how long it took. The logits are written in the classes of the
+task that is scored (see `distilbert.tasks`).
 """
 
 import time

@@ -70,16 +70,25 @@ class Checkpoints:
             unfinished.unlink()
 
     def save(self, tensors: dict[str, "Tensor"], state: dict, *, step: int) -> None:
-        """Write tensors and a JSON-able state as they are after `step` optimizer steps; keep two generations."""
+        """Write tensors and a JSON-able state as they are after `step` optimizer steps; keep two generations.
+
+        Raises:
+            OSError: of the disk (full, perhaps); the generations before are as they were. The message names the folder.
+        """
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / "checkpoint.tmp"
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(tensors, temporary, metadata={"state": json.dumps(state)})
-        sync(temporary)
-        os.replace(temporary, self.folder / f"step-{step:010d}-{sha256(temporary)}.safetensors")
-        sync(self.folder)
+        try:
+            save_file(tensors, temporary, metadata={"state": json.dumps(state)})
+            sync(temporary)
+            os.replace(temporary, self.folder / f"step-{step:010d}-{sha256(temporary)}.safetensors")
+            sync(self.folder)
+        except (OSError, SafetensorError) as error:
+            temporary.unlink(missing_ok=True)
+            raise OSError(f"{self.folder}: cannot save a checkpoint (the last one is kept): {error}") from error
         for outdated in self._newest_first()[GENERATIONS:]:
             outdated.unlink()
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, digests by which a damaged one is known, and locks that no kill leaves behind.
+"""Files that appear whole or not at all, digests by which a damaged one is known, and locks that no kill leaves.
 
 What a later step reads is checked against the SHA-256 that was written beside it: neither Arrow nor safetensors
 notices a flipped bit. Records of digests are sealed: JSON objects that hold the digest of their own content.

@@ -123,6 +123,7 @@ def start_logging(path: Path | None) -> None:
     logging.basicConfig(level=logging.INFO, handlers=handlers, format="%(asctime)s  %(message)s", force=True)
     log.setLevel(logging.DEBUG if os.environ.get("RANK", "0") == "0" else logging.WARNING)
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a log on a full disk must not bury the one line in tracebacks
 
 
 def provenance(settings: dict, code: str, *, started: float, **figures) -> dict:
