@@ -5,6 +5,7 @@ ways: as a small file system of its own (tmpfs; needs root), and, anywhere, by a
 """
 
 import contextlib
+import errno
 import gzip
 import json
 import logging
@@ -575,6 +576,20 @@ def test_a_training_on_a_full_disk_stops_and_resumes(disk, make_shards, bert_con
     assert training.steps_done == 9
 
 
+@pytest.mark.parametrize("write", [write_text, lambda path, text: save_checkpoint(Place(path.parent, *[None] * 3), 9)])
+def test_a_disk_that_fails_late_leaves_nothing(tmp_path, monkeypatch, write):
+    """A disk that takes the data and fails when it is flushed (a network's): no temporary file, no new one."""
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        write(tmp_path / "a.txt", "text")
+    assert str(tmp_path) in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("disk", ["small file system"], indirect=True)  # the limit would stop the terminal's lines too
 def test_a_full_disk_under_the_log_is_no_traceback(disk, run_step, tmp_path):
     """Where the log itself cannot be written, the terminal shows the step's one line and nothing else."""
@@ -629,7 +644,7 @@ def test_a_vanished_input_is_one_line(name, task, model, run_step):
 
 
 def test_a_job_that_fails_stops_no_other(tmp_path):
-    """Of three tasks one has a broken file: the two others are prepared, the run fails, and naming the file."""
+    """Of three tasks the first that is prepared has a broken file: the run goes on with the two others, and fails."""
     learnt = wordpiece.learn(lambda: ["a sentence of the river"] * 9, vocab_size=100, lowercase=True)
     for name in ("model/tokenizer.json", "results/tokenizer/tokenizer.json"):  # as if it had been imported
         write_text(tmp_path / name, learnt.to_str())
@@ -646,8 +661,11 @@ def test_a_job_that_fails_stops_no_other(tmp_path):
         "tokenizer": {"source": "folder", "folder": "model"},
         "tasks": {"names": names, "source": "folder", "folder": "glue"},
     }
-    done = snakemake(tmp_path, *(f"results/tasks/{name}/manifest.json" for name in names), overlays=[overlay])
+    manifests = [f"results/tasks/{name}/manifest.json" for name in names]
+    order = ["--cores", "1", "--prioritize", manifests[1]]
+    done = snakemake(tmp_path, *manifests, *order, overlays=[overlay])
     assert done.returncode != 0
+    assert done.stdout.index("Error in rule prepare_task") < done.stdout.index("Finished jobid")
     assert "prepare_task: glue/cola/train-00000-of-00001.parquet" in done.stdout
     for name in names:
         whole = [(tmp_path / "results" / "tasks" / name / f"{split}.arrow").exists() for split in SPLITS]
