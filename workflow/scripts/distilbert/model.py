@@ -370,13 +370,14 @@ def _digests(path: Path, tensors: safe_open) -> dict[str, str]:
     """Return the digests in the metadata of an open safetensors file, or nothing if it was not written here.
 
     Raises:
-        ValueError: there is one without the other.
+        ValueError: there is one without the other, or the rest of the metadata is not what was written with them.
     """
     metadata = tensors.metadata() or {}
-    digests = {key: metadata[key] for key in (TENSORS_SHA256, CONFIG_SHA256) if key in metadata}
-    if len(digests) == 1:
-        raise ValueError(f"{path}: damaged: of its two digests there is only {', '.join(digests)}")
-    return digests
+    if not metadata.keys() & {TENSORS_SHA256, CONFIG_SHA256}:
+        return {}
+    if metadata.keys() != {"format", TENSORS_SHA256, CONFIG_SHA256} or metadata["format"] != "pt":
+        raise ValueError(f"{path}: damaged: its metadata is not what was written")
+    return metadata
 
 
 def tensors_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
