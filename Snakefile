@@ -28,6 +28,7 @@ rule all:
         "results/summary.csv",
         "results/summary.md",
         "results/exports.json",
+        model_files("results/student/pretrained").values(),
         expand(
             "results/plots/{figure}.{form}",
             figure=["accuracy", "cross_evaluation", "training_curves"],

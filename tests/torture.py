@@ -67,17 +67,19 @@ class Life:
 
     def jobs(self) -> list[psutil.Process]:
         """Return the processes that Snakemake started."""
-        try:
-            return self.snakemake.children()
-        except psutil.Error:
-            return []
+        return children(self.snakemake)
 
     def everything(self) -> list[psutil.Process]:
         """Return all processes below Snakemake."""
-        try:
-            return self.snakemake.children(recursive=True)
-        except psutil.Error:
-            return []
+        return children(self.snakemake, recursive=True)
+
+
+def children(process: psutil.Process, *, recursive: bool = False) -> list[psutil.Process]:
+    """Return the processes that a process started, none if it is gone by now."""
+    try:
+        return process.children(recursive=recursive)
+    except psutil.Error:
+        return []
 
 
 def half_written(folder: Path) -> list[Path]:
@@ -120,9 +122,9 @@ def kill(life: Life, way: str, folder: Path, chance: random.Random) -> str | Non
         return None
     victims = life.jobs()
     if way == "rank":
-        victims = [child for job in victims for child in job.children()]
+        victims = [child for job in victims for child in children(job)]
     elif way == "torchrun":
-        victims = [job for job in victims if job.children()]
+        victims = [job for job in victims if children(job)]
     if not victims:
         return None
     number = signal.SIGTERM if way == "terminate job" else signal.SIGKILL
@@ -141,16 +143,17 @@ def send(process: psutil.Process, number: int) -> bool:
 def watch_orphans(processes: list[psutil.Process]) -> float:
     """Return how many seconds the last of these processes lives on."""
     started = time.monotonic()
-    while any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in alive(processes)):
-        if time.monotonic() - started > 60:
-            break
+    while any(map(is_alive, processes)) and time.monotonic() - started < 60:
         time.sleep(0.02)
     return time.monotonic() - started
 
 
-def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Return those of the processes that exist."""
-    return [process for process in processes if psutil.pid_exists(process.pid) and process.is_running()]
+def is_alive(process: psutil.Process) -> bool:
+    """Tell whether a process is there and does something."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -199,7 +202,7 @@ class Torture:
             self.lives += 1
             while not life.is_over() and self.kills.total() < goal:
                 way = self.chance.choices([*weights], [*weights.values()])[0]
-                self.wait(life, self.chance.uniform(0, 12))
+                self.wait(life, self.chance.uniform(0, 8))
                 self.strike(life, way, folder)
             if life.process.wait() == 0:
                 break
@@ -219,7 +222,7 @@ class Torture:
     def strike(self, life: Life, way: str, folder: Path) -> None:
         """Kill once, count it, and watch what is left."""
         below = life.everything()
-        ranks = {job.pid: job.children() for job in alive(life.jobs())}
+        ranks = [rank for job in life.jobs() for rank in children(job)]
         running = [rule_of(process) for process in below]
         if not (done := kill(life, way, folder, self.chance)):
             return
@@ -229,7 +232,7 @@ class Torture:
             self.orphans.append(watch_orphans(below))
             life.process.wait()
         elif done == "torchrun":
-            self.orphans.append(watch_orphans([rank for pid, some in ranks.items() for rank in some]))
+            self.orphans.append(watch_orphans(ranks))
         print(f"{self.kills.total():4d}  {done}  ({', '.join(filter(None, running))})", flush=True)
 
     def write(self) -> None:

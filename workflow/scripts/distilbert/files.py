@@ -23,14 +23,21 @@ SEAL = "content_sha256"
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success flush it to disk and rename it, on failure remove it.
 
+    What a killed process left of the same file is removed first. The file's mode is that of any new file, whatever
+    mode its writer gave the temporary one (safetensors: for the owner alone).
+
     Raises:
         OSError: of the disk; where it does not say for which file (a full disk), the message names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left_over in path.parent.iterdir():
+        if left_over.name.startswith(f".{path.name}.") and left_over.suffix == ".tmp":
+            left_over.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
+        temporary.chmod(0o666 & ~_umask())
         sync(temporary)
         os.replace(temporary, path)
         sync(path.parent)
@@ -40,6 +47,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """Return the bits that new files of this process lack; there is no way to ask for them but to set them."""
+    bits = os.umask(0o077)
+    os.umask(bits)
+    return bits
 
 
 def sync(path: Path) -> None:
