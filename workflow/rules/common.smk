@@ -70,7 +70,16 @@ def settings(**values):
 
 def setting(key, value, wildcards):
     """Return one setting as `key=JSON`; from a function, so that Snakemake expands no braces in it."""
-    return f"{key}={json.dumps(value(wildcards) if callable(value) else value, sort_keys=True)}"
+    return f"{key}={json.dumps(canonical(value(wildcards) if callable(value) else value), sort_keys=True)}"
+
+
+def canonical(value):
+    """Return a value with its whole numbers as integers, wherever in it: 5 and 5.0 are the same setting."""
+    if isinstance(value, dict):
+        return {key: canonical(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def code(script):
