@@ -83,7 +83,9 @@ class Project:
             else:
                 shutil.copy(ROOT / name, folder / name)
         (folder / "overlay.yaml").write_text(yaml.safe_dump(overlay))
-        (folder / ".gitignore").write_text("__pycache__/\n.snakemake/\n.checkpoints/\nresults/\nlogs/\nbenchmarks/\n")
+        (folder / ".gitignore").write_text(
+            "__pycache__/\n.snakemake/\n.checkpoints/\nresults/\nlogs/\nbenchmarks/\ndata/\n"
+        )
         project = cls(folder, overlay, runner)
         project.git("init", "--quiet")
         project.commit("Sources")

@@ -7,6 +7,7 @@ import ast
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -140,7 +141,7 @@ class Case:
 
     first: patterns of the jobs that the edit itself makes stale; all that reads from them follows. why: what the
     reason of those names: settings and modules (a set), or a phrase. overlay: the edited settings. edit: changes
-    files. keys: the config's keys that this case is about. without_readers: `first` is all that is planned.
+    files. keys: the config's keys that this case is about.
     """
 
     name: str
@@ -153,14 +154,10 @@ class Case:
     environment: tuple[tuple[str, str], ...] = ()
     shards: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
-    without_readers: bool = False
 
     def expected(self) -> set[str]:
         """Return the jobs that are to be planned."""
-        jobs = self.jobs()
-        if self.without_readers:
-            return {job for job in jobs if matches(job, self.first)}
-        return stale_jobs(jobs, self.first)
+        return stale_jobs(self.jobs(), self.first)
 
     def jobs(self) -> dict[str, list[str]]:
         """Return the jobs of the edited project."""
@@ -512,7 +509,7 @@ SOMETHING = (
     Case(
         "a corpus file added",
         ("learn_vocabulary",),
-        INPUTS_CHANGED,
+        FILE_CHANGED,
         edit=lambda project: shutil.copy(
             project.folder / "data/corpus/a.jsonl", project.folder / "data/corpus/c.jsonl"
         ),
@@ -752,14 +749,14 @@ def module_cases() -> list[Case]:
 
 
 def setting_cases() -> list[Case]:
-    """Return a case for each value of the config, in each project whose source gives it a meaning of its own."""
+    """Return a case for each value of the config, in the first project whose sources give it a meaning."""
     structural = {key for case in SOMETHING for key in case.keys}
     cases = [unused_settings_case(project) for project in PROJECTS]
     for project in PROJECTS:
         config = merged(DEFAULT, PROJECTS[project])
         for key in keys_of(config):
-            is_source = key.split(".")[1:2] and key.split(".")[1] in ("synthetic", "folder", "hub", "train")
-            if key not in structural and is_used(config, key) and (project == "own" or is_source):
+            is_new = project == "own" or not is_used(merged(DEFAULT, PROJECTS["own"]), key)
+            if key not in structural and is_used(config, key) and is_new:
                 cases.append(setting_case(project, key))
     return cases
 
@@ -836,8 +833,9 @@ def outcomes(request, projects, tmp_path_factory):
     wanted = [
         item.callspec.params["case"] for item in request.session.items if "case" in getattr(item, "fixturenames", ())
     ]
-    with ThreadPoolExecutor(NUM_SERVERS) as pool:
-        yield {case.name: pool.submit(apply, case, projects, folder / str(n)) for n, case in enumerate(wanted)}
+    pool = ThreadPoolExecutor(NUM_SERVERS)
+    yield {case.name: pool.submit(apply, case, projects, folder / str(n)) for n, case in enumerate(wanted)}
+    pool.shutdown(cancel_futures=True)
 
 
 def apply(case: Case, projects: dict[str, Project], folder: Path) -> tuple[dict[str, str], dict[str, str]]:
@@ -871,3 +869,97 @@ def test_an_edit_plans_exactly_what_it_made_stale(case, outcomes):
             assert case.why in reason
         else:
             assert changed_params(reason) == case.why
+
+
+def test_the_cases_cover_every_setting_and_each_has_a_name():
+    """A key of the config that no case edits is found here; so are two cases of one name."""
+    edited = {key for case in CASES for key in case.keys}
+    assert edited == set(keys_of(DEFAULT))
+    assert len({case.name for case in CASES}) == len(CASES)
+
+
+def test_the_table_of_modules_names_each():
+    """A module that is added or removed must be thought about in LIBRARY."""
+    assert set(LIBRARY) == {Path(name).stem for name in MODULES if "/" in name}
+
+
+def test_what_only_shows_results_never_trains():
+    """No edit of scoring, tables or figures plans a training; that the cases hold is tested above."""
+    names = (
+        "plotting.py",
+        "plot_accuracy.py",
+        "collect_results.py",
+        "score_model.py",
+        "verify_exports.py",
+        "tasks.note",
+    )
+    cases = [case for case in CASES if case.name.endswith(names)]
+    assert len(cases) == len(names)
+    for case in cases:
+        assert case.expected()
+        assert not [job for job in case.expected() if matches(job, TRAININGS)], case.name
+
+
+def test_a_finished_project_in_another_folder_has_nothing_to_do(projects, runner, tmp_path):
+    """`--directory` from elsewhere finds the results, the config and, beside the Snakefile, the profile."""
+    folder = projects["own"].folder
+    arguments = ["--dry-run", "--cores", "2", "--snakefile", str(folder / "Snakefile"), "--directory", str(folder)]
+    outcome = runner.run(tmp_path, [*arguments, "--configfile", str(folder / "overlay.yaml")], {}, {})
+    assert outcome.status == 0, outcome.text
+    assert outcome.jobs == {}
+    assert "Nothing to be done" in outcome.text
+
+
+def test_an_unknown_key_plans_nothing(projects):
+    """The schema refuses it before any job is looked at."""
+    outcome = projects["own"].snakemake("--dry-run", overlay={"pretrain": {"alpha_mlmm": 1.0}})
+    assert outcome.status == 1
+    assert outcome.jobs == {}
+    assert "'alpha_mlmm' was unexpected" in outcome.text
+
+
+def test_other_values_and_back_run_the_same_jobs_twice(projects, tmp_path):
+    """Run, not planned: an overlay makes three jobs stale, then none; without it the same three, then none."""
+    project = projects["own"].copy(tmp_path / "project")
+    overlay = {"tasks": {"note": "a subset"}}
+    changed = {"collect_results", "plot_accuracy", "plot_cross_evaluation"}
+    assert set(project.finish(overlay=overlay)) == changed
+    assert project.plan(overlay=overlay) == {}
+    assert set(project.finish()) == changed
+    assert project.plan() == {}
+
+
+@pytest.mark.parametrize("name", ["plot_accuracy.py", "distilbert/plotting.py"])
+def test_code_edited_before_its_job_starts_is_refused(projects, tmp_path, name):
+    """The job would run code that Snakemake has not read: it fails, and is planned with the edit and without."""
+    project = projects["own"].copy(tmp_path / "project")
+    delete("results/plots/accuracy.*")(project)
+    path = project.folder / SCRIPTS / name
+    before = path.read_text()
+    outcome = project.snakemake(edits={str(path): with_other_behaviour(before)})
+    assert set(outcome.jobs) == {"plot_accuracy"}
+    assert outcome.status == 1
+    assert f"{name.removesuffix('.py').replace('/', '.')}: edited while Snakemake was running" in outcome.text
+    assert "plot_accuracy" in project.plan()
+    path.write_text(before)
+    assert set(project.plan()) == {"plot_accuracy"}
+
+
+@pytest.mark.parametrize("name", ["plot_accuracy.py", "distilbert/plotting.py"])
+def test_code_edited_during_its_job_makes_the_job_stale(projects, tmp_path, name):
+    """Whatever the job had read by then, its output does not pass for one of the edited code."""
+    project = projects["own"].copy(tmp_path / "project")
+    delete("results/plots/accuracy.*", "logs/plot_accuracy.log")(project)
+    path = project.folder / SCRIPTS / name
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(project.snakemake)
+        while not (project.folder / "logs" / "plot_accuracy.log").exists() and not running.done():
+            time.sleep(0.01)
+        path.write_text(with_other_behaviour(path.read_text()))
+    assert set(running.result().jobs) == {"plot_accuracy"}
+    planned = project.plan()
+    assert "plot_accuracy" in planned
+    is_refused = running.result().status == 1
+    assert is_refused or changed_params(planned["plot_accuracy"]) == {
+        f"code {name.removesuffix('.py').replace('/', '.')}"
+    }
