@@ -196,8 +196,30 @@ STAGES = {
     "finetune.precision": ("finetune *", "score_model *"),
     "direct_distillation": ("distill_task *",),
 }
-# A key whose param has another name.
-RENAMED = {"documents_per_shard": "num_documents", "files": "filename", "note": "data"}
+# Beginning of a key -> that of its param, where they differ; the longest counts.
+PARAMS = {
+    "corpus.": "",
+    "corpus.synthetic.documents_per_shard": "num_documents",
+    "corpus.hub.": "",
+    "corpus.hub.files": "filename",
+    "corpus.validation_fraction": "split.validation_fraction",
+    "corpus.test_fraction": "split.test_fraction",
+    "tokenizer.train.": "",
+    "tokenizer.hub.": "",
+    "teacher.train.": "training.",
+    "teacher.train.model.": "model.",
+    "teacher.hub.": "",
+    "student.teacher_layers": "teacher_layers",
+    "pretrain.": "training.",
+    "tasks.": "",
+    "tasks.note": "data",
+    "tasks.synthetic.": "",
+    "tasks.hub.": "",
+    "finetune.": "training.",
+    "direct_distillation.": "training.",
+}
+# (job, setting) -> the param that a job's reason shows in its place: a section that depends on the wildcards.
+SHOWN_WHOLE = {("initialize_student random", f"model.{key}"): "model" for key in DEFAULT["teacher"]["train"]["model"]}
 # Another value, where the value alone does not say which one is valid.
 OTHER_VALUES = {
     "corpus.chunking": "first",
@@ -258,17 +280,22 @@ def is_used(config: dict, key: str) -> bool:
     return not is_of_a_source or config[section]["source"] == rest[0]
 
 
+def param_of(key: str) -> str:
+    """Return the name that a setting has among the params of a rule."""
+    prefix = max((prefix for prefix in PARAMS if key.startswith(prefix)), key=len, default="")
+    return PARAMS.get(prefix, "") + key.removeprefix(prefix)
+
+
 def setting_case(project: str, key: str) -> Case:
     """Return the case of one edited setting."""
     config = merged(DEFAULT, PROJECTS[project])
-    name = key.rsplit(".", 1)[-1]
     stages = [stage for stage in STAGES if f"{key}.".startswith(f"{stage}.")]
     assert stages, f"{key}: say in STAGES what it makes stale"
     overlay = overlay_of(key, other_value(key, value_of(config, key)))
     return Case(
         f"{project}: {key}",
         STAGES[max(stages, key=len)],
-        {RENAMED.get(name, name)},
+        {param_of(key)},
         project=project,
         overlay=overlay,
         keys=(key,),
@@ -868,7 +895,7 @@ def test_an_edit_plans_exactly_what_it_made_stale(case, outcomes):
         elif isinstance(case.why, str):
             assert case.why in reason
         else:
-            assert changed_params(reason) == case.why
+            assert changed_params(reason) == {SHOWN_WHOLE.get((job, name), name) for name in case.why}
 
 
 def test_the_cases_cover_every_setting_and_each_has_a_name():
@@ -963,3 +990,39 @@ def test_code_edited_during_its_job_makes_the_job_stale(projects, tmp_path, name
     assert is_refused or changed_params(planned["plot_accuracy"]) == {
         f"code {name.removesuffix('.py').replace('/', '.')}"
     }
+
+
+# --- The table ------------------------------------------------------------------------------------------------------
+
+
+def table() -> str:
+    """Return the cases as a Markdown table; those of settings and of modules with like effect share a row."""
+    setting_rows: dict[tuple, list[str]] = {}
+    module_rows: dict[tuple, list[str]] = {}
+    for case in setting_cases():
+        if case.keys:
+            setting_rows.setdefault(effect(case), []).append(f"`{case.keys[0]}`")
+    for case in module_cases():
+        module_rows.setdefault(effect(case), []).append(f"`{case.name.split()[-1]}`")
+    unused = [case for case in setting_cases() if not case.keys]
+    rows = [
+        (case.name.split(": ", 1)[-1] if case in UNSEEN else case.name, *effect(case)) for case in (*NOTHING, *unused)
+    ]
+    rows += [(case.name, *effect(case)) for case in SOMETHING]
+    rows += [(", ".join(keys), *cells) for cells, keys in setting_rows.items()]
+    rows += [(f"behaviour of {', '.join(names)}", *cells) for cells, names in module_rows.items()]
+    rows += [(case.name, *effect(case)) for case in UNSEEN]
+    lines = ["| edit | project | stale by itself | planned with all that reads it |", "|---|---|---|--:|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def effect(case: Case) -> tuple[str, str, str]:
+    """Return a case's project, the rules whose jobs it makes stale by itself, and how many jobs it plans of all."""
+    jobs, planned = case.jobs(), case.expected()
+    first = [f"`{name.removesuffix(' *')}`" for name in case.first if any(fnmatch(job, name) for job in jobs)]
+    stale = ", ".join(first).replace("`*`", "all")
+    return case.project, stale or "nothing", f"{len(planned)} of {len(jobs)}"
+
+
+if __name__ == "__main__":
+    print(table())
