@@ -997,23 +997,19 @@ def test_code_edited_during_its_job_makes_the_job_stale(projects, tmp_path, name
 
 def table() -> str:
     """Return the cases as a Markdown table; those of settings and of modules with like effect share a row."""
-    setting_rows: dict[tuple, list[str]] = {}
-    module_rows: dict[tuple, list[str]] = {}
+    rows = [(case.name, effect(case)) for case in (*NOTHING, *SOMETHING)]
+    settings: dict[tuple, list[str]] = {}
+    modules: dict[tuple, list[str]] = {}
     for case in setting_cases():
-        if case.keys:
-            setting_rows.setdefault(effect(case), []).append(f"`{case.keys[0]}`")
+        section, _, name = case.keys[0].rpartition(".") if case.keys else ("", "", case.name)
+        settings.setdefault((section, effect(case)), []).append(name)
     for case in module_cases():
-        module_rows.setdefault(effect(case), []).append(f"`{case.name.split()[-1]}`")
-    unused = [case for case in setting_cases() if not case.keys]
-    rows = [
-        (case.name.split(": ", 1)[-1] if case in UNSEEN else case.name, *effect(case)) for case in (*NOTHING, *unused)
-    ]
-    rows += [(case.name, *effect(case)) for case in SOMETHING]
-    rows += [(", ".join(keys), *cells) for cells, keys in setting_rows.items()]
-    rows += [(f"behaviour of {', '.join(names)}", *cells) for cells, names in module_rows.items()]
-    rows += [(case.name, *effect(case)) for case in UNSEEN]
-    lines = ["| edit | project | stale by itself | planned with all that reads it |", "|---|---|---|--:|"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+        modules.setdefault(effect(case), []).append(case.name.split()[-1])
+    rows += [(f"`{section}`: " * bool(section) + ", ".join(names), end) for (section, end), names in settings.items()]
+    rows += [(f"code of {', '.join(names)}", end) for end, names in modules.items()]
+    rows += [(case.name, effect(case)) for case in UNSEEN]
+    lines = ["| edit | project | made stale by it | planned with all that reads those |", "|---|---|---|--:|"]
+    return "\n".join([*lines, *(f"| {' | '.join((name, *end))} |" for name, end in rows)])
 
 
 def effect(case: Case) -> tuple[str, str, str]:
