@@ -531,6 +531,13 @@ SOMETHING = (
         edit=cut("data/tasks/sst2/train-00000-of-00001.parquet"),
     ),
     Case(
+        "a touch of a task's file that is larger than max-checksum-file-size",
+        ("prepare_task sst2",),
+        FILE_CHANGED,
+        edit=touch("data/tasks/sst2/train-*"),
+        arguments=("--max-checksum-file-size", "10"),
+    ),
+    Case(
         "a corpus file changed", ("learn_vocabulary", "encode_shard a"), FILE_CHANGED, edit=cut("data/corpus/a.jsonl")
     ),
     Case(
@@ -911,6 +918,11 @@ def test_the_cases_cover_every_setting_and_each_has_a_name():
 def test_the_table_of_modules_names_each():
     """A module that is added or removed must be thought about in LIBRARY."""
     assert set(LIBRARY) == {Path(name).stem for name in MODULES if "/" in name}
+
+
+def test_the_documentation_holds_the_table():
+    """What docs say of reruns is what is tested here; `python tests/test_reruns.py` prints the table anew."""
+    assert any(table() in path.read_text() for path in (ROOT / "docs").glob("*.md"))
 
 
 def test_what_only_shows_results_never_trains():
