@@ -489,7 +489,6 @@ NOTHING = (
     Case("logs and benchmarks deleted", edit=delete("logs", "benchmarks")),
     Case("the vocabulary deleted", edit=delete("results/tokenizer/tokenizer.json")),
     Case("a token shard deleted", edit=delete("results/tokens/a/train.arrow")),
-    Case("the pretrained student's weights deleted", edit=delete("results/student/pretrained/model.safetensors")),
     Case("the teacher's metrics.json deleted", edit=delete("results/teacher/metrics.json")),
     Case(".snakemake deleted", edit=delete(".snakemake")),
 )
@@ -727,11 +726,17 @@ SOMETHING = (
     ),
     Case("a table deleted", ("collect_results",), FILE_MISSING, edit=delete("results/summary.csv")),
     Case(
-        "the pretrained weights deleted and a plot edited",
+        "the pretrained student's weights deleted",
+        ("pretrain",),
+        FILE_MISSING,
+        edit=delete("results/student/pretrained/model.safetensors"),
+    ),
+    Case(
+        "the teacher's weights deleted and a plot edited",
         ("plot_accuracy",),
         {"code plot_accuracy"},
         edit=several(
-            delete("results/student/pretrained/model.safetensors"),
+            delete("results/teacher/model.safetensors"),
             write(str(SCRIPTS / "plot_accuracy.py"), with_other_behaviour),
         ),
     ),
