@@ -270,12 +270,14 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=12)
     parser.add_argument("--per-round", type=int, default=25, help="kills of one run, after which it may finish")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--small", action="store_true", help="no further than pretraining")
     parser.add_argument("--report", type=Path)
     parser.add_argument("--folder", type=Path, help="where to run; a temporary folder if it is not given")
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="torture-"))
     torture = Torture(arguments.seed, arguments.report)
-    whole = run_to_the_end(folder / "reference", TARGETS)
+    targets = TARGETS[1:] if arguments.small else TARGETS
+    whole = run_to_the_end(folder / "reference", targets)
     shared = None
     number = 0
     while (left := arguments.kills - torture.kills.total()) > 0:
@@ -288,7 +290,7 @@ def main() -> None:
             torture.round(place, TARGETS[1:], shared, num_processes=2, kills=kills)
         else:
             place.mkdir(parents=True)
-            torture.round(place, TARGETS, whole, num_processes=1, kills=kills)
+            torture.round(place, targets, whole, num_processes=1, kills=kills)
         shutil.rmtree(place, ignore_errors=not torture.differing)
         number += 1
     orphans = max(torture.orphans, default=0.0)
