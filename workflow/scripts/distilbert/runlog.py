@@ -136,7 +136,7 @@ def provenance(settings: dict, code: str, *, started: float, **figures) -> dict:
         "code": dict(line.split("=") for line in code.splitlines()),
         "git_commit": git_commit(),
         "versions": {"python": platform.python_version(), **_versions()},
-        "device": _device(),
+        "device": machine(),
         "threads": sys.modules["torch"].get_num_threads() if "torch" in sys.modules else 1,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "seconds": round(time.time() - started, 2),
@@ -172,7 +172,8 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _device() -> str:
+def machine() -> str:
+    """Return what computes: the GPU, or the CPU and its cores."""
     torch = sys.modules.get("torch")
     if torch and torch.cuda.is_available():
         return torch.cuda.get_device_name()
