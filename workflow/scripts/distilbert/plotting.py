@@ -3,6 +3,7 @@
 Never imports torch. Colours: Okabe & Ito's palette.
 """
 
+import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -48,11 +49,16 @@ def save(figure: Figure, png: Path, svg: Path) -> None:
     plt.close(figure)
 
 
+def _wrapped(title: str, figure: Figure, font_size: float) -> str:
+    """Return a title in lines that fit a figure's width."""
+    return textwrap.fill(title, round(120 / font_size * figure.get_figwidth()))
+
+
 def accuracy_bars(summary: pd.DataFrame, *, subtitle: str) -> Figure:
     """Return grouped bars per task: accuracy above, the paper's own metric below, one bar per approach.
 
-    summary: the rows of summary.csv. Whiskers span the seeds; a line marks the majority class; a diamond the
-    published DistilBERT, where the table has it.
+    summary: the rows of summary.csv. Whiskers span the seeds; a line marks the majority class; a diamond over the
+    pretrained student the published DistilBERT, where the table has it.
     """
     tasks = [name for name in TASKS if name in set(summary["task"])]
     approaches = [name for name in APPROACHES if name in set(summary["approach"])]
@@ -63,12 +69,6 @@ def accuracy_bars(summary: pd.DataFrame, *, subtitle: str) -> Figure:
         rows = summary[summary["task"] == task]
         majority = 100 * rows["majority"].iloc[0]
         top.hlines(majority, position - 0.45, position + 0.45, color="#444444", lw=1.4, ls=(0, (4, 2)))
-        published = rows.loc[rows["approach"] == "pretrained", "published"]
-        if published.notna().any():
-            marker = {"marker": "D", "s": 44, "color": PUBLISHED_COLOUR, "zorder": 5}
-            bottom.scatter([position], [published.iloc[0]], **marker)
-            if TASKS[task].metric == "accuracy":
-                top.scatter([position], [published.iloc[0]], **marker)
     top.plot([], [], color="#444444", lw=1.4, ls=(0, (4, 2)), label="Majority class")
     if summary["published"].notna().any():
         top.scatter([], [], marker="D", s=44, color=PUBLISHED_COLOUR, label="DistilBERT, published (dev set)")
@@ -83,7 +83,7 @@ def accuracy_bars(summary: pd.DataFrame, *, subtitle: str) -> Figure:
     low = min(0, 100 * float(summary["score_min"].min()) - 6)
     bottom.set_ylim(low, 109)
     bottom.axhline(0, color="#444444", lw=0.8)
-    top.set_title(f"Accuracy by task. {subtitle}")
+    top.set_title(_wrapped(f"Accuracy by task. {subtitle}", figure, 11))
     bottom.set_title("The same models by the metric that the paper reports for each task")
     figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return figure
@@ -96,14 +96,21 @@ def _grouped_bars(axes, summary: pd.DataFrame, tasks: list[str], approaches: lis
         x = np.arange(len(tasks)) + (number - (len(approaches) - 1) / 2) * width
         values = 100 * rows[column].to_numpy()
         low, high = (100 * rows[f"{column}_{end}"].to_numpy() for end in ("min", "max"))
+        published = rows["published"].to_numpy() if approach == "pretrained" else np.full(len(tasks), np.nan)
+        if column == "accuracy":
+            published = np.where([TASKS[task].metric == "accuracy" for task in tasks], published, np.nan)
         axes.bar(x, values, width * 0.92, color=APPROACH_COLOURS[approach], label=APPROACHES[approach])
+        axes.scatter(x, published, marker="D", s=44, color=PUBLISHED_COLOUR, zorder=5)
         spread = np.clip([values - low, high - values], 0, None)
         axes.errorbar(x, values, spread, fmt="none", ecolor="#333333", elinewidth=1, capsize=2)
-        for position, value, top in zip(x, values, high, strict=True):
+        for position, value, top, diamond in zip(x, values, high, published, strict=True):
             if np.isfinite(value):
+                foot = max(top, 0)
+                if foot - 2 < diamond < foot + 8:  # the figure goes above the diamond that would cover it
+                    foot = diamond + 1.5
                 axes.annotate(
                     f"{value:.0f}",
-                    (position, max(top, 0)),
+                    (position, foot),
                     (0, 3),
                     textcoords="offset points",
                     ha="center",
@@ -157,7 +164,8 @@ def cross_evaluation_heat_map(cells: pd.DataFrame, majority: dict[str, float], *
     figure.colorbar(
         image, ax=list(panels.flat[: len(approaches)]), label="Points above or below the majority class", shrink=0.7
     )
-    figure.suptitle(f"Accuracy (%) of every model on every task. {subtitle}", x=0.02, ha="left", fontsize=12)
+    title = _wrapped(f"Accuracy (%) of every model on every task. {subtitle}", figure, 12)
+    figure.suptitle(title, x=0.02, ha="left", fontsize=12)
     return figure
 
 
