@@ -1,7 +1,10 @@
 """The encoder and its heads: the numbers of `transformers`, checkpoints in both directions, errors in one line."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -333,3 +336,19 @@ def test_initial_weights_are_those_of_bert(bert_config):
         elif value.numel() > 10_000:
             assert abs(value.mean()) < 0.001 and abs(value.std() - 0.02) < 0.001, name
     assert torch.count_nonzero(model.encoder.word.weight[bert_config.pad_token_id]) == 0
+
+
+def test_a_model_is_written_to_the_same_bytes_each_time(bert_config, tmp_path):
+    """Two processes write one model to equal files: their order of metadata, too, is always the same."""
+    program = (
+        "import sys, torch; from pathlib import Path; from distilbert.config import EncoderConfig\n"
+        "from distilbert.model import MaskedLM, save_pretrained\n"
+        f"torch.manual_seed(0); save_pretrained(MaskedLM({bert_config!r}), Path(sys.argv[1]))"
+    )
+    scripts = Path(__file__).parent.parent / "workflow" / "scripts"
+    for name in ("one", "two", "three"):
+        subprocess.run([sys.executable, "-c", program, str(tmp_path / name)], cwd=scripts, check=True)
+    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two", "three")]
+    assert files[0] == files[1] == files[2]
+    metadata = json.loads(files[0][8 : 8 + int.from_bytes(files[0][:8], "little")])["__metadata__"]
+    assert list(metadata) == ["config_sha256", "format", "tensors_sha256"]

@@ -228,9 +228,8 @@ class Torture:
             return
         self.kills[done] += 1
         self.by_rule.update(running)
-        if done in ("snakemake", "interrupt all"):
+        if done == "snakemake":
             self.orphans.append(watch_orphans(below))
-            life.process.wait()
         elif done == "torchrun":
             self.orphans.append(watch_orphans(ranks))
         print(f"{self.kills.total():4d}  {done}  ({', '.join(filter(None, running))})", flush=True)

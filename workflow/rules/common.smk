@@ -19,7 +19,10 @@ from distilbert.sources import corpus_files
 from distilbert.tasks import get_task
 from snakemake.exceptions import WorkflowError
 
+# A job ends with its Snakemake (see distilbert.parent): by its own doing once it has imported what it needs, which
+# takes seconds, and by that of setpriv (of util-linux) from its first moment.
 parent.announce()
+shell.prefix("set -euo pipefail; exec $(command -v setpriv > /dev/null && echo setpriv --pdeathsig TERM) ")
 
 # Threads that wait for work must not spin: two jobs that shared two cores ran ten times faster so.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

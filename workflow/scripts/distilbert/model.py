@@ -412,7 +412,18 @@ def save_pretrained(model: MaskedLM | SequenceClassifier, folder: Path, *, label
             save_file(tensors, temporary, metadata={"format": "pt", **digests})
         except SafetensorError as error:  # what safetensors makes of a full disk
             raise OSError(str(error)) from error
+        _sort_metadata(temporary)
     write_json(Path(folder) / CONFIG_FILE, config)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the metadata of a safetensors file in order, in place: `safetensors` writes it in another one each time."""
+    with open(path, "r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        file.seek(8)
+        file.write(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size))
 
 
 def _hugging_face_config(model: MaskedLM | SequenceClassifier, label_names: tuple[str, ...]) -> dict:
