@@ -32,9 +32,10 @@ import fetch_corpus_shard
 from distilbert import runlog
 
 settings = {{"repository": "wiki/pedia", "revision": "{REVISION}", "filename": sys.argv[1]}}
+code = runlog.code_digest(runlog.STEPS / "fetch_corpus_shard.py").splitlines()
 job = SimpleNamespace(
-    rule="fetch_corpus_shard", threads=1, log=["step.log"], input={{}}, output={{"corpus": "out/corpus"}},
-    params=SimpleNamespace(settings=json.dumps(settings), code=""),
+    rule="fetch_corpus_shard", threads=1, resources={{}}, log=["step.log"], input={{}}, output={{"corpus": "out/corpus"}},
+    params=[f"{{key}}={{json.dumps(value)}}" for key, value in settings.items()] + [f"code {{line}}" for line in code],
 )
 try:
     runlog.run(fetch_corpus_shard.main, job)

@@ -409,14 +409,15 @@ def disk(request, tmp_path):
 @pytest.fixture
 def run_step(tmp_path, monkeypatch, capfd):
     """Return a function that runs a `main` as Snakemake would; it returns exit code and lines on the terminal."""
-    monkeypatch.setattr(runlog, "die_with_parent", lambda: None)
+    monkeypatch.setattr(runlog, "end_with_parent", lambda: None)
+    monkeypatch.setattr(runlog, "require_same_code", lambda rule, code: None)  # the step is no script
     monkeypatch.setattr(logging, "raiseExceptions", True)
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
 
     def run(main) -> tuple[int, list[str]]:
-        job = SimpleNamespace(rule="step", log=[str(tmp_path / "step.log")], threads=1, input={}, output={})
-        job.params = SimpleNamespace(settings="{}", code="a=b")
+        log = [str(tmp_path / "step.log")]
+        job = SimpleNamespace(rule="step", log=log, threads=1, resources={}, input={}, output={}, params=["code a=b"])
         capfd.readouterr()
         try:
             runlog.run(main, job)

@@ -11,7 +11,6 @@ import os
 import platform
 import signal
 import threading
-import time
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
@@ -38,10 +37,11 @@ def end_with_parent() -> None:
 
 
 def _watch(parent: int, announced: int | None) -> None:
+    never = threading.Event()
     while os.getppid() == parent and (announced is None or _is_alive(announced)):
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        never.wait(SECONDS_BETWEEN_LOOKS)
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(SECONDS_TO_SAVE)
+    never.wait(SECONDS_TO_SAVE)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
