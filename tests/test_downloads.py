@@ -34,7 +34,8 @@ from distilbert import runlog
 settings = {{"repository": "wiki/pedia", "revision": "{REVISION}", "filename": sys.argv[1]}}
 code = runlog.code_digest(runlog.STEPS / "fetch_corpus_shard.py").splitlines()
 job = SimpleNamespace(
-    rule="fetch_corpus_shard", threads=1, resources={{}}, log=["step.log"], input={{}}, output={{"corpus": "out/corpus"}},
+    rule="fetch_corpus_shard", threads=1, resources={{}}, log=["step.log"],
+    input={{}}, output={{"corpus": "out/corpus"}},
     params=[f"{{key}}={{json.dumps(value)}}" for key, value in settings.items()] + [f"code {{line}}" for line in code],
 )
 try:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss, matthews_corrcoef
 
-from distilbert.evaluation import majority_accuracy, measure, task_metric, translate_logits, wilson_interval
+from distilbert.evaluation import majority_accuracy, task_metric, translate_logits, wilson_interval
+from distilbert.metrics import measure
 from distilbert.tasks import TASKS
 
 

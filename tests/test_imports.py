@@ -19,6 +19,7 @@ ALLOWED = {
     "files": set(),
     "losses": set(),
     "masking": set(),
+    "metrics": set(),
     "optimizer": set(),
     "parent": set(),
     "processes": set(),
@@ -38,32 +39,41 @@ ALLOWED = {
     "model": {"config", "files"},
     "checkpoint": {"files"},
     "export": {"config", "model", "tokens", "wordpiece"},
-    "objectives": {"batching", "config", "losses", "masking", "model", "processes", "tokens"},
+    "corpus_objectives": {"batching", "config", "losses", "masking", "model", "processes", "tokens"},
+    "task_objectives": {"batching", "config", "losses", "model", "processes", "tokens"},
     "training": {"batching", "checkpoint", "config", "optimizer", "processes"},
     # Results.
-    "inference": {"model", "objectives", "tokens"},
+    "inference": {"model", "task_objectives", "tokens"},
     "evaluation": {"tasks"},
     "plotting": {"files", "tasks"},
     # What training steps share; only scripts stand above it.
     "steps": {
-        "batching",
         "checkpoint",
         "config",
-        "evaluation",
         "export",
         "files",
-        "inference",
         "model",
-        "objectives",
         "processes",
         "runlog",
+        "tokens",
+        "training",
+    },
+    "corpus_training": {"batching", "config", "corpus_objectives", "files", "model", "steps", "tokens", "training"},
+    "task_training": {
+        "batching",
+        "config",
+        "inference",
+        "metrics",
+        "model",
+        "steps",
+        "task_objectives",
         "tasks",
         "tokens",
         "training",
     },
 }
 WITHOUT_TORCH = (
-    "batching config digest evaluation examples files glue hub parent plotting runlog sources synthetic tasks "
+    "batching config digest evaluation examples files glue hub metrics parent plotting runlog sources synthetic tasks "
     "tokens wordpiece"
 ).split()
 STEPS = sorted(path.stem for path in SCRIPTS.glob("*.py"))

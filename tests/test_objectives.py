@@ -8,15 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from distilbert.config import DirectDistillationConfig, MaskedLMConfig, PretrainConfig
+from distilbert.corpus_objectives import DistillationObjective, MaskedLMObjective, mean_losses
 from distilbert.inference import predict
 from distilbert.model import MaskedLM, SequenceClassifier, student_config
-from distilbert.objectives import (
-    ClassificationObjective,
-    DirectDistillationObjective,
-    DistillationObjective,
-    MaskedLMObjective,
-    mean_losses,
-)
+from distilbert.task_objectives import ClassificationObjective, DirectDistillationObjective
 
 CPU = torch.device("cpu")
 LOOP = {

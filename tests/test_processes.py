@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from distilbert.batching import BatchPlan
 from distilbert.checkpoint import Checkpoints
 from distilbert.config import EncoderConfig, MaskedLMConfig
+from distilbert.corpus_objectives import MaskedLMObjective, mean_losses
 from distilbert.model import MaskedLM, student_config
-from distilbert.objectives import MaskedLMObjective, mean_losses
 from distilbert.processes import join
 from distilbert.training import train
 

@@ -743,7 +743,8 @@ SOMETHING = (
 )
 
 # Module -> the rules whose steps it is part of; "*": all. A new module needs a line here.
-TRAININGS = ("train_teacher", "pretrain", "finetune *", "distill_task *")
+ON_CORPUS, ON_TASKS = ("train_teacher", "pretrain"), ("finetune *", "distill_task *")
+TRAININGS = (*ON_CORPUS, *ON_TASKS)
 LOADS_MODELS = (*TRAININGS, "import_teacher", "initialize_student *", "score_model *", "verify_exports")
 LIBRARY = {
     "__init__": ("*",),
@@ -763,16 +764,20 @@ LIBRARY = {
     "export": LOADS_MODELS,
     "model": LOADS_MODELS,
     "checkpoint": (*TRAININGS, "score_model *"),
-    "inference": (*TRAININGS, "score_model *"),
+    "inference": (*ON_TASKS, "score_model *"),
     "losses": (*TRAININGS, "score_model *"),
-    "masking": (*TRAININGS, "score_model *"),
-    "objectives": (*TRAININGS, "score_model *"),
+    "masking": ON_CORPUS,
+    "corpus_objectives": ON_CORPUS,
+    "corpus_training": ON_CORPUS,
+    "task_objectives": (*ON_TASKS, "score_model *"),
+    "task_training": ON_TASKS,
     "optimizer": (*TRAININGS, "score_model *"),
     "processes": (*TRAININGS, "score_model *"),
     "training": (*TRAININGS, "score_model *"),
     "steps": TRAININGS,
-    "tasks": (*TRAININGS, "generate_*", "prepare_task *", "score_model *", "collect_results", "plot_*"),
-    "evaluation": (*TRAININGS, "score_model *", "collect_results"),
+    "tasks": (*ON_TASKS, "generate_*", "prepare_task *", "score_model *", "collect_results", "plot_*"),
+    "metrics": (*ON_TASKS, "collect_results"),
+    "evaluation": ("score_model *", "collect_results"),
     "plotting": ("plot_*",),
 }
 
@@ -934,6 +939,7 @@ def test_what_only_shows_results_never_trains():
     """No edit of scoring, tables or figures plans a training; that the cases hold is tested above."""
     names = (
         "plotting.py",
+        "evaluation.py",
         "plot_accuracy.py",
         "collect_results.py",
         "score_model.py",

@@ -12,8 +12,9 @@ from torch import nn
 from distilbert.batching import BatchPlan
 from distilbert.checkpoint import Checkpoints
 from distilbert.config import MaskedLMConfig, TrainingConfig
+from distilbert.corpus_objectives import MaskedLMObjective
 from distilbert.model import MaskedLM, SequenceClassifier, student_config
-from distilbert.objectives import ClassificationObjective, MaskedLMObjective
+from distilbert.task_objectives import ClassificationObjective
 from distilbert.training import LossNotFiniteError, schedule, train
 
 CPU = torch.device("cpu")

@@ -12,8 +12,9 @@ import pandas as pd
 import pyarrow as pa
 
 from distilbert import runlog
-from distilbert.evaluation import majority_accuracy, measure, task_metric, wilson_interval
+from distilbert.evaluation import majority_accuracy, task_metric, wilson_interval
 from distilbert.files import read_sealed_json, require_sha256, write_csv, write_json, write_text
+from distilbert.metrics import measure
 from distilbert.tasks import APPROACHES, METRIC_TITLES, TASKS, Task, get_task
 
 

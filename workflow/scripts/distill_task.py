@@ -11,8 +11,9 @@ from distilbert import runlog
 from distilbert.config import DirectDistillationConfig, build
 from distilbert.export import load_classifier
 from distilbert.inference import predict
-from distilbert.objectives import DirectDistillationObjective
-from distilbert.steps import TrainingStep, train_on_task
+from distilbert.steps import TrainingStep
+from distilbert.task_objectives import DirectDistillationObjective
+from distilbert.task_training import train_on_task
 from distilbert.tokens import TokenShards
 from distilbert.training import autocast, choose_device
 

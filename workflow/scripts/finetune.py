@@ -9,8 +9,9 @@ from pathlib import Path
 from distilbert import runlog
 from distilbert.config import TrainingConfig, build
 from distilbert.export import load_classifier
-from distilbert.objectives import ClassificationObjective
-from distilbert.steps import TrainingStep, train_on_task
+from distilbert.steps import TrainingStep
+from distilbert.task_objectives import ClassificationObjective
+from distilbert.task_training import train_on_task
 from distilbert.tokens import TokenShards
 from distilbert.training import choose_device
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from distilbert import runlog
 from distilbert.config import PretrainConfig, build
+from distilbert.corpus_objectives import DistillationObjective
+from distilbert.corpus_training import open_corpus, train_on_corpus
 from distilbert.export import load_masked_lm
-from distilbert.objectives import DistillationObjective
-from distilbert.steps import TrainingStep, open_corpus, train_on_corpus
+from distilbert.steps import TrainingStep
 from distilbert.training import choose_device
 
 

@@ -10,10 +10,11 @@ import torch
 
 from distilbert import runlog, wordpiece
 from distilbert.config import MaskedLMConfig, build
+from distilbert.corpus_objectives import MaskedLMObjective
+from distilbert.corpus_training import open_corpus, train_on_corpus
 from distilbert.export import load_masked_lm, teacher_config
 from distilbert.model import MaskedLM
-from distilbert.objectives import MaskedLMObjective
-from distilbert.steps import TrainingStep, open_corpus, train_on_corpus
+from distilbert.steps import TrainingStep
 from distilbert.training import choose_device
 
 

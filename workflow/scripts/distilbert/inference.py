@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from distilbert.model import SequenceClassifier
-from distilbert.objectives import labelled_micro_batches
+from distilbert.task_objectives import labelled_micro_batches
 from distilbert.tokens import TokenShards
 
 

@@ -5,7 +5,8 @@ Everything random in a step derives from (seed, epoch, step): the order of the d
 bit for bit where an uninterrupted run ends, on the same CPU with the same number of threads and build of PyTorch.
 
 A step is one update of the weights: its sequences are cut into micro-batches of bounded size, each of which
-adds its share of the gradient (see `objectives`). Several processes share a step's micro-batches (see `processes`).
+adds its share of the gradient (see `corpus_objectives`). Several processes share a step's micro-batches (see
+`processes`).
 """
 
 import logging

@@ -1,0 +1,46 @@
+"""Training steps on a task: fine-tuning and direct distillation."""
+
+from pathlib import Path
+
+from distilbert.batching import BatchPlan
+from distilbert.config import TrainingConfig
+from distilbert.inference import predict
+from distilbert.metrics import measure
+from distilbert.model import SequenceClassifier
+from distilbert.steps import TrainingStep, require_positions
+from distilbert.task_objectives import ClassificationObjective
+from distilbert.tasks import get_task
+from distilbert.tokens import TokenShards
+from distilbert.training import train
+
+
+def train_on_task(
+    step: TrainingStep,
+    model: SequenceClassifier,
+    objective: ClassificationObjective,
+    config: TrainingConfig,
+    *,
+    validation: Path,
+) -> None:
+    """Train a classifier, keep the weights of the best validation accuracy, write it."""
+    held_out = TokenShards([validation])
+    for examples in (objective.examples, held_out):
+        require_positions(model.config, examples, f"task {step.settings['task']} (tasks.max_length)")
+    seed = step.settings["seed"]
+
+    def validate(model: SequenceClassifier) -> dict[str, float]:
+        logits, _ = predict(model, held_out, max_tokens=config.max_tokens_per_forward)
+        return {name: value for name, value in measure(logits, held_out.labels).items() if name != "n"}
+
+    result = train(
+        model,
+        objective,
+        BatchPlan(objective.examples.lengths, batch_size=config.batch_size, seed=seed),
+        config,
+        seed=seed,
+        validate=validate,
+        select_by="accuracy",
+        checkpoints=step.checkpoints,
+    )
+    label_names = get_task(step.settings["task"]).label_names
+    step.write(model, result, {"best": result.best}, label_names=label_names)
