@@ -24,13 +24,13 @@ def vouch_for(folder: Path) -> None:
     write_sealed_json(folder / MANIFEST_FILE, {"files": files})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def vocabulary() -> Vocabulary:
     """Return a vocabulary of 97 words whose special ids stand first."""
     return Vocabulary(size=97, pad=0, unk=1, cls=2, sep=3, mask=4)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def bert_config() -> EncoderConfig:
     """Return the shape of a tiny BERT."""
     return EncoderConfig(

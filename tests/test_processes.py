@@ -4,48 +4,38 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import vouch_for
 from safetensors.torch import load_file, save_file
+from test_training import CPU, LOOP
 
 from distilbert.batching import BatchPlan
-from distilbert.checkpoint import Checkpoints
 from distilbert.config import EncoderConfig, MaskedLMConfig
 from distilbert.corpus_objectives import MaskedLMObjective, mean_losses
 from distilbert.model import MaskedLM, student_config
 from distilbert.processes import join
+from distilbert.tokens import TokenShards, write_shard
 from distilbert.training import train
 
-SETTINGS = {
-    "batch_size": 8,
+SETTINGS = LOOP | {
     "max_tokens_per_forward": 25,  # cuts a step alike for one process and for two, so dropout is alike
     "epochs": 2,
-    "max_steps": None,
-    "learning_rate": 3e-3,
-    "adam_beta1": 0.9,
-    "adam_beta2": 0.98,
-    "adam_epsilon": 1e-6,
-    "weight_decay": 0.01,
-    "warmup_fraction": 0.1,
-    "max_gradient_norm": 5.0,
     "log_every": 1,
     "validations_per_epoch": 1,
-    "precision": "float32",
     "mlm_probability": 0.15,
     "mlm_smoothing": 0.7,
 }
-CPU = torch.device("cpu")
 
 
-def run_training(paths: list[str], shape: dict, output: Path, checkpoints: Path | None = None) -> None:
+def run_training(shard: str, shape: dict, output: str) -> None:
     """Train a small masked LM with dropout; every process notes its sequences, the first also the result.
 
     The plan has 41 sequences, so the last step of an epoch has one, which one process alone can compute.
     """
-    from distilbert.tokens import TokenShards
-
     seen = []
 
     class Objective(MaskedLMObjective):
@@ -56,7 +46,7 @@ def run_training(paths: list[str], shape: dict, output: Path, checkpoints: Path 
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    shards = TokenShards([Path(path) for path in paths])
+    shards = TokenShards([Path(shard)])
     model = MaskedLM(student_config(EncoderConfig(**shape), num_layers=1))
     config = MaskedLMConfig(**SETTINGS)
     objective = Objective(shards, torch.ones(97), config, CPU)
@@ -65,8 +55,7 @@ def run_training(paths: list[str], shape: dict, output: Path, checkpoints: Path 
         return mean_losses(model, objective, seed=0)
 
     plan = BatchPlan(shards.lengths, batch_size=config.batch_size, seed=3)
-    saved = Checkpoints(checkpoints) if checkpoints else None
-    result = train(model, objective, plan, config, seed=3, validate=validate, checkpoints=saved)
+    result = train(model, objective, plan, config, seed=3, validate=validate)
     rank = join().rank
     Path(f"{output}-{rank}.json").write_text(json.dumps(seen))
     if rank == 0:
@@ -82,32 +71,20 @@ def torchrun(*arguments: str, count: int = 2) -> subprocess.CompletedProcess:
 
 
 @pytest.fixture(scope="module")
-def one_and_two(tmp_path_factory):
+def one_and_two(tmp_path_factory, bert_config, vocabulary):
     """Train with one process and with two; return {1: ..., 2: ...} of (history, tokens, weights, sequences by rank)."""
-    from distilbert.tokens import Vocabulary, write_shard
-
     folder = tmp_path_factory.mktemp("processes")
     generator = torch.Generator().manual_seed(0)
     rows = []
     for number in range(41):
         length = 5 + number % 13
         rows.append({"input_ids": [2, 5 + number, *torch.randint(5, 97, (length,), generator=generator).tolist(), 3]})
-    vocabulary = Vocabulary(size=97, pad=0, unk=1, cls=2, sep=3, mask=4)
     write_shard(folder / "train.arrow", rows, vocabulary)
-    shape = {
-        "family": "bert",
-        "vocab_size": 97,
-        "hidden_size": 32,
-        "num_layers": 2,
-        "num_heads": 4,
-        "intermediate_size": 64,
-        "max_positions": 40,
-        "type_vocab_size": 2,
-    }
+    vouch_for(folder)
     runs = {}
     for count in (1, 2):
         output = folder / f"run{count}"
-        done = torchrun(json.dumps([[str(folder / "train.arrow")], shape, str(output)]), count=count)
+        done = torchrun(json.dumps([str(folder / "train.arrow"), asdict(bert_config), str(output)]), count=count)
         assert done.returncode == 0, done.stderr
         history, num_tokens = json.loads((folder / f"run{count}.json").read_text())
         seen = [json.loads(Path(f"{output}-{rank}.json").read_text()) for rank in range(count)]
