@@ -41,12 +41,33 @@ def test_a_job_ends_soon_after_its_parent_was_killed(job, tmp_path):
 
 
 def test_a_job_lives_on_while_its_parent_does():
-    """Nothing ends a job whose parent and announced Snakemake live; one in another pid namespace is not looked for."""
-    program = "import os, time; from distilbert import parent; parent.end_with_parent(); time.sleep(1); print('done')"
-    for announced in (f"{os.getpid()} {parent._pid_namespace()}", "999999 pid:[1]", ""):
-        environment = os.environ | {"DISTILBERT_SNAKEMAKE": announced}
-        done = subprocess.run([sys.executable, "-c", program], cwd=SCRIPTS, capture_output=True, env=environment)
-        assert (done.returncode, done.stdout) == (0, b"done\n")
-    environment = os.environ | {"DISTILBERT_SNAKEMAKE": f"999999 {parent._pid_namespace()}"}
+    """Nothing ends a job whose parent and announced processes live; those of another namespace are not looked for."""
+    here = parent._pid_namespace()
+    for announced in (f"{here} {os.getpid()}", "pid:[1] 999999", ""):
+        assert run_for_a_second(announced) == (0, b"done\n")
+    assert run_for_a_second(f"{here} {os.getpid()} 999999")[0] == -signal.SIGTERM  # one is gone already
+
+
+def test_a_dead_process_that_nobody_waited_for_is_dead():
+    """A zombie still has its pid; a job that was told of it ends all the same."""
+    zombie = subprocess.Popen(["true"])
+    while psutil.Process(zombie.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert run_for_a_second(f"{parent._pid_namespace()} {zombie.pid}")[0] == -signal.SIGTERM
+    zombie.wait()
+
+
+def test_announced_processes_add_up():
+    """`announce` names one process alone; a process that it started adds itself."""
+    program = "import os; from distilbert import parent; parent.announce_too(); print(os.environ[parent.VARIABLE])"
+    environment = os.environ | {"DISTILBERT_PARENTS": f"{parent._pid_namespace()} 17"}
+    below = subprocess.Popen([sys.executable, "-c", program], cwd=SCRIPTS, stdout=subprocess.PIPE, env=environment)
+    assert below.communicate()[0].decode().split() == [parent._pid_namespace(), "17", str(below.pid)]
+
+
+def run_for_a_second(announced: str) -> tuple[int, bytes]:
+    """Return exit code and output of a job of one second that these processes are named to."""
+    program = "import time; from distilbert import parent; parent.end_with_parent(); time.sleep(1); print('done')"
+    environment = os.environ | {"DISTILBERT_PARENTS": announced}
     done = subprocess.run([sys.executable, "-c", program], cwd=SCRIPTS, capture_output=True, env=environment)
-    assert done.returncode == -signal.SIGTERM  # that Snakemake is gone already
+    return done.returncode, done.stdout

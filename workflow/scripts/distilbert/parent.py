@@ -14,31 +14,39 @@ import threading
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
-# Names Snakemake's process to its jobs: "<pid> <namespace that the pid belongs to>".
-VARIABLE = "DISTILBERT_SNAKEMAKE"
+# Names to a job the processes without which it shall not go on: "<namespace of the pids> <pid> <pid>...".
+VARIABLE = "DISTILBERT_PARENTS"
 # A killed Snakemake's jobs are gone within 5 seconds: SECONDS_TO_SAVE and a little.
 SECONDS_TO_SAVE = 4.0
 SECONDS_BETWEEN_LOOKS = 0.25
 
 
 def announce() -> None:
-    """Name this process to those that it starts as the one without which they shall not go on."""
-    os.environ[VARIABLE] = f"{os.getpid()} {_pid_namespace()}"
+    """Name this process, and it alone, to those that it starts as one without which they shall not go on."""
+    os.environ[VARIABLE] = f"{_pid_namespace()} {os.getpid()}"
+
+
+def announce_too() -> None:
+    """Name this process beside those that were named to it."""
+    os.environ[VARIABLE] = " ".join([_pid_namespace(), *map(str, _announced()), str(os.getpid())])
 
 
 def end_with_parent() -> None:
-    """See to it that this process ends soon after its parent, and after the process that called `announce`."""
+    """See to it that this process ends soon after its parent, and after any of those that were named to it."""
     if platform.system() == "Linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    announced, _, namespace = os.environ.get(VARIABLE, "").partition(" ")
-    is_visible = bool(announced) and namespace == _pid_namespace()
-    watch = threading.Thread(target=_watch, args=(os.getppid(), int(announced) if is_visible else None), daemon=True)
-    watch.start()
+    threading.Thread(target=_watch, args=(os.getppid(), _announced()), daemon=True).start()
 
 
-def _watch(parent: int, announced: int | None) -> None:
+def _announced() -> list[int]:
+    """Return the pids that were named to this process, none where it cannot see them."""
+    namespace, *pids = os.environ.get(VARIABLE, "").split() or [""]
+    return [int(pid) for pid in pids] if namespace == _pid_namespace() else []
+
+
+def _watch(parent: int, announced: list[int]) -> None:
     never = threading.Event()
-    while os.getppid() == parent and (announced is None or _is_alive(announced)):
+    while os.getppid() == parent and all(map(_is_alive, announced)):
         never.wait(SECONDS_BETWEEN_LOOKS)
     os.kill(os.getpid(), signal.SIGTERM)
     never.wait(SECONDS_TO_SAVE)
@@ -52,7 +60,10 @@ def _is_alive(pid: int) -> bool:
         return False
     except PermissionError:
         pass
-    return True
+    try:  # a dead process that nobody has waited for is still listed
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return True
 
 
 def _pid_namespace() -> str:
@@ -60,4 +71,4 @@ def _pid_namespace() -> str:
     try:
         return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
-        return ""
+        return "-"

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 from distilbert.digest import code_digest
-from distilbert.parent import end_with_parent
+from distilbert.parent import announce_too, end_with_parent
 
 # Packages whose versions can change a result.
 RECORDED_PACKAGES = (
@@ -67,6 +67,7 @@ def run(main: Callable, snakemake) -> None:
 
 def launch(num_processes: int) -> None:
     """Become torchrun, which starts this very script so many times on this machine; does not return."""
+    announce_too()
     options = ["--standalone", f"--nproc-per-node={num_processes}"]
     os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", *options, sys.argv[0]])
 
