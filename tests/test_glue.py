@@ -256,7 +256,7 @@ def test_a_zip_is_the_input_of_the_step(folder):
     assert "input: glue/CoLA.zip" in done.stdout
     assert "glue/CoLA.zip: 400 rows of train, GLUE's own file has 8551" in done.stdout.splitlines()
     files = read_json(folder / "results" / "tasks" / "cola" / "manifest.json")["files"]
-    assert files["test"]["examples"] == 50
+    assert files["test"]["rows"] == 50
     again = snakemake(folder, "results/tasks/cola/manifest.json", overlays=[OVERLAY])
     assert "Nothing to be done" in again.stdout
 

@@ -43,7 +43,7 @@ def marker(tmp_path) -> Path:
 
 @pytest.fixture
 def teacher(tmp_path, bert_config) -> Path:
-    """Return the folder of a small teacher, with its tokenizer."""
+    """Return the folder of a small teacher of strangers, with its tokenizer: nothing vouches for its files."""
     learnt = wordpiece.learn(lambda: ["the river is near the old bridge"] * 9, vocab_size=97, lowercase=True)
     (tmp_path / "tokenizer.json").write_text(learnt.to_str())
     vocabulary = wordpiece.vocabulary_of(learnt)
@@ -51,6 +51,8 @@ def teacher(tmp_path, bert_config) -> Path:
         **{**vars(bert_config), "vocab_size": vocabulary.size, "pad_token_id": vocabulary.pad}
     )
     write_model(MaskedLM(config), tmp_path / "model", tmp_path / "tokenizer.json")
+    weights = tmp_path / "model" / "model.safetensors"
+    save_file(load_file(weights), weights, metadata={"format": "pt"})
     return tmp_path / "model"
 
 

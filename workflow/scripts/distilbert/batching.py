@@ -75,7 +75,8 @@ def split_by_tokens(rows: np.ndarray, lengths: np.ndarray, max_tokens: int, *, n
 
     num_shares: processes that share the runs; a run then holds at most such a part of all padded tokens.
     """
-    max_tokens = min(max_tokens, -(-len(rows) * int(lengths[rows[-1]]) // num_shares))
+    padded = len(rows) * int(lengths[rows].max(initial=0))
+    max_tokens = min(max_tokens, -(-padded // num_shares))
     runs, start = [], 0
     for end in range(1, len(rows) + 1):
         is_last = end == len(rows)
