@@ -41,6 +41,8 @@ torture: $(VENV)/dev.stamp ## kill a run KILLS times and compare its end with an
 	$(BIN)/python tests/torture.py --kills $(KILLS) $(TORTURE_FLAGS)
 
 accept: $(VENV)/run.stamp ## SINCE=<commit>: keep that commit's results though the code has changed (docs/reliability.md)
+	test -n "$(SINCE)"
+	git worktree remove --force .accept 2> /dev/null || true
 	git worktree add --quiet --force --detach .accept $(SINCE)
 	$(BIN)/snakemake --snakefile .accept/Snakefile --workflow-profile profiles/default \
 	  --configfile config.yaml $(OVERLAYS) $(ACCEPT_FLAGS) --dry-run > .accept/plan.txt 2>&1; \

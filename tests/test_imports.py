@@ -41,7 +41,7 @@ ALLOWED = {
     "export": {"config", "model", "tokens", "wordpiece"},
     "corpus_objectives": {"batching", "config", "losses", "masking", "model", "processes", "tokens"},
     "task_objectives": {"batching", "config", "losses", "model", "processes", "tokens"},
-    "training": {"batching", "checkpoint", "config", "optimizer", "processes"},
+    "training": {"batching", "checkpoint", "config", "optimizer", "processes", "runlog"},
     # Results.
     "inference": {"model", "task_objectives", "tokens"},
     "evaluation": {"tasks"},

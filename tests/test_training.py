@@ -377,6 +377,23 @@ def test_validations_fall_on_the_ends_of_epochs():
     assert len(steps) == 21
 
 
+def test_a_closed_terminal_saves_unless_nohup(training, tmp_path):
+    """SIGHUP stops a training like SIGTERM; where it was ignored before, as nohup has it, it is ignored still."""
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        training.before_step = lambda step: os.kill(os.getpid(), signal.SIGHUP) if step == 4 else None
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        training.run(checkpoints=Checkpoints(tmp_path / "ignored"))
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        training.steps_done = 0
+        with pytest.raises(SystemExit) as exit_:
+            training.run(checkpoints=Checkpoints(tmp_path / "heard"))
+        assert exit_.value.code == 128 + signal.SIGHUP
+        assert list((tmp_path / "heard").glob("step-*.safetensors"))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_spike_of_one_step_shows_in_the_history():
     """The row of the history that holds a step of a hundredfold loss has it as `max_loss`; a mean dilutes it."""
 

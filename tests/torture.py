@@ -200,12 +200,16 @@ class Torture:
         while True:
             life = Life(folder, targets, folder / "torture.log", num_processes=num_processes)
             self.lives += 1
+            kills_before = self.kills.total()
             while not life.is_over() and self.kills.total() < goal:
                 way = self.chance.choices([*weights], [*weights.values()])[0]
                 self.wait(life, self.chance.uniform(0, 8))
                 self.strike(life, way, folder)
-            if life.process.wait() == 0:
+            is_done = life.process.wait() == 0
+            if is_done:
                 break
+            if self.kills.total() == kills_before:
+                sys.exit(f"a run that nobody touched failed: see {folder / 'torture.log'}")
         self.rounds[num_processes] += 1
         now = contents(folder)
         self.differing += sorted(name for name in reference.keys() | now.keys() if reference.get(name) != now.get(name))
@@ -282,7 +286,7 @@ def main() -> None:
     while (left := arguments.kills - torture.kills.total()) > 0:
         kills = min(left, arguments.per_round)
         place = folder / f"round-{number}"
-        if number % 3 == 2:  # pretraining in two processes; what it starts from is made
+        if number % 3 == 1:  # pretraining in two processes; what it starts from is made
             shutil.copytree(folder / "reference", place, symlinks=True)
             shutil.rmtree(place / "results" / "student" / "pretrained")
             shared = shared or two_processes(folder)
@@ -290,7 +294,8 @@ def main() -> None:
         else:
             place.mkdir(parents=True)
             torture.round(place, targets, whole, num_processes=1, kills=kills)
-        shutil.rmtree(place, ignore_errors=not torture.differing)
+        if not torture.differing:
+            shutil.rmtree(place)
         number += 1
     orphans = max(torture.orphans, default=0.0)
     if torture.differing or orphans > ORPHAN_SECONDS:

@@ -22,7 +22,8 @@ from snakemake.exceptions import WorkflowError
 # A job ends with its Snakemake (see distilbert.parent): by its own doing once it has imported what it needs, which
 # takes seconds, and by that of setpriv (of util-linux) from its first moment.
 parent.announce()
-shell.prefix("set -euo pipefail; exec $(command -v setpriv > /dev/null && echo setpriv --pdeathsig TERM) ")
+END_WITH_PARENT = "setpriv --pdeathsig TERM"
+shell.prefix(f"set -euo pipefail; exec $({END_WITH_PARENT} true 2> /dev/null && echo {END_WITH_PARENT}) ")
 
 # Threads that wait for work must not spin: two jobs that shared two cores ran ten times faster so.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

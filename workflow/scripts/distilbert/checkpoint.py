@@ -66,6 +66,7 @@ class Checkpoints:
         if self._lock:
             self._lock.close()
         self._lock = hold(self.folder / "lock", "another training", patience=PATIENCE)
+        (self.folder / FINISHED).unlink(missing_ok=True)
         for unfinished in self.folder.glob("*.tmp"):
             unfinished.unlink()
 

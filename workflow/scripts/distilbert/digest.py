@@ -43,7 +43,18 @@ def _read(source: str, path: str) -> tuple[str, list[str]]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:12], sorted(names)
+    return hashlib.sha256(repr(_plain(tree)).encode()).hexdigest()[:12], sorted(names)
+
+
+def _plain(value: object) -> object:
+    """Return a syntax tree as nested lists, without positions and empty fields.
+
+    Not `ast.dump`, which says the same of other Pythons in other words: a job may run in another one than Snakemake.
+    """
+    if isinstance(value, ast.AST):
+        fields = [[name, _plain(item)] for name, item in ast.iter_fields(value) if item is not None and item != []]
+        return [type(value).__name__, *fields]
+    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

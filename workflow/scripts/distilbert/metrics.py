@@ -20,7 +20,7 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
     """
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels, dtype=np.int64)
     if logits.shape != (len(labels), 2) or len(labels) == 0:
-        raise ValueError(f"evaluation: logits {logits.shape} against labels {labels.shape}")
+        raise ValueError(f"metrics: logits {logits.shape} against labels {labels.shape}")
     loss = np.logaddexp(logits[:, 0], logits[:, 1]) - logits[np.arange(len(labels)), labels]
     predicted = logits.argmax(axis=1)
     tp, tn, fp, fn = (float(np.sum((predicted == p) & (labels == a))) for p, a in ((1, 1), (0, 0), (1, 0), (0, 1)))

@@ -40,9 +40,10 @@ def run(main: Callable, snakemake) -> None:
     """Call a step's `main` for a Snakemake job; on an error log the traceback, print one line, exit with 1.
 
     `main` is given what its signature asks for: inputs and outputs by name, `settings` (dict) and `code`
-    (the digest of the step's source). A step that is given several GPUs runs once for each, under torchrun.
+    (the digest of the step's source). A training that is given several GPUs runs once for each, under torchrun.
     """
-    num_processes = int(snakemake.resources.get("gpu", 0))
+    is_training = "distilbert.steps" in sys.modules
+    num_processes = snakemake.resources.get("gpu", 0) if is_training else 1
     if num_processes > 1 and "WORLD_SIZE" not in os.environ:
         launch(num_processes)
     end_with_parent()

@@ -56,6 +56,7 @@ class TrainingStep:
             train_seconds=round(result.train_seconds, 2),
             tokens_per_second=speed,
             precision=result.precision,
+            processes=processes.join().count,
         )
         figures = {"steps": result.steps, "num_tokens": result.num_tokens, **figures}
         write_model(model, self.weights.parent, self.tokenizer, **labels)

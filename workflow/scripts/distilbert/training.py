@@ -30,6 +30,7 @@ from distilbert.batching import BatchPlan, random_generator
 from distilbert.checkpoint import Checkpoints
 from distilbert.config import TrainingConfig
 from distilbert.optimizer import AdamW
+from distilbert.runlog import machine
 
 # Minutes of training that a kill may cost; DISTILBERT_CHECKPOINT_MINUTES in the environment overrides it.
 CHECKPOINT_MINUTES = 10.0
@@ -114,7 +115,7 @@ def train(
         checkpoints: where to save and resume; None for neither.
     Raises:
         LossNotFiniteError: before the optimizer step that a bad loss would have reached.
-        Interrupted: on SIGTERM or SIGINT, after saving; a SystemExit with status 128 + signal. A signal during the
+        Interrupted: on SIGTERM, SIGINT or SIGHUP, after saving; a SystemExit with status 128 + signal. A signal in the
             very last step is not acted upon: the training is done.
     """
     return _Run(model, objective, plan, config, seed, validate, select_by, checkpoints).run()
@@ -145,7 +146,7 @@ class _Run:
         self.since_log: dict[str, float] = {}
         # What a resumed run must share with the one before it to end on the same bits.
         self.environment = {
-            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
+            "device": machine(),
             "precision": resolve_precision(self.device, config.precision),
             "processes": self.processes.count,
             "threads": torch.get_num_threads(),
@@ -178,7 +179,9 @@ class _Run:
                     self.seconds = before + time.monotonic() - started
                 progress.update()
                 must_stop = all_must_stop or (stop.signal and self.processes.count == 1)
-                if self.checkpoints and (must_stop or time.monotonic() - saved_at > interval):
+                # What follows the last step, scoring the test text, may take long too.
+                patience = interval / 10 if self.step == self.total_steps else interval
+                if self.checkpoints and (must_stop or time.monotonic() - saved_at > patience):
                     self.save()
                     saved_at = time.monotonic()
                 if must_stop and self.step < self.total_steps:
@@ -343,7 +346,7 @@ def schedule(step: int, total_steps: int, warmup_fraction: float) -> float:
 
 
 class _StopSignals:
-    """Turn SIGTERM and SIGINT into a flag that the loop reads between two steps (main thread only)."""
+    """Turn SIGTERM, SIGINT and SIGHUP into a flag that the loop reads between two steps (main thread only)."""
 
     def __init__(self):
         self.signal = 0
@@ -351,8 +354,9 @@ class _StopSignals:
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._remember)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                    self._before[number] = signal.signal(number, self._remember)
         return self
 
     def _remember(self, number, frame):
