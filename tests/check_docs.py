@@ -26,7 +26,14 @@ def table_of(path: Path) -> str:
     """Return what a page shows of a result file: a summary's table of means, or what a torture came to."""
     if path.name == "summary.md":
         return path.read_text(encoding="utf-8").strip().split("\n\n")[-1]
-    return torture_table(json.loads(path.read_text(encoding="utf-8")))
+    figures = json.loads(path.read_text(encoding="utf-8"))
+    return torture_table(figures) if "kills" in figures else table_of_figures(figures)
+
+
+def table_of_figures(figures: dict) -> str:
+    """Return named figures as a table of two rows."""
+    rows = ([key.replace("_", " ") for key in figures], ["---"] * len(figures), map(str, figures.values()))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def torture_table(report: dict) -> str:
