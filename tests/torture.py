@@ -31,7 +31,7 @@ TARGETS = ["results/cross_evaluation.csv", "results/student/pretrained/metrics.j
 # Keys of JSON results that hold a clock, or a digest over one.
 CLOCKS = {"provenance", "train_seconds", "predict_seconds", "content_sha256"}
 # How often each way of killing is chosen; the ones for two processes only where there are two.
-WEIGHTS = {"job": 5, "save": 4, "snakemake": 3, "terminate job": 1, "interrupt all": 1}
+WEIGHTS = {"job": 5, "save": 6, "snakemake": 3, "terminate job": 1, "interrupt all": 1}
 WEIGHTS_OF_TWO = {"torchrun": 3, "rank": 3, "rank in save": 2, "snakemake": 2}
 ORPHAN_SECONDS = 5.0
 POLL_SECONDS = 0.002
@@ -87,23 +87,30 @@ def half_written(folder: Path) -> list[Path]:
     return list(folder.glob(".checkpoints/*/checkpoint.tmp"))
 
 
-def writer_of(file: Path, candidates: list[psutil.Process]) -> psutil.Process | None:
-    """Return the candidate that holds the lock of a checkpoint's folder."""
-    try:
-        pid = int((file.parent / "lock").read_text())
-    except (OSError, ValueError):
-        return None
-    return next((process for process in candidates if process.pid == pid), None)
-
-
 def wait_for_save(life: Life, folder: Path, seconds: float) -> psutil.Process | None:
-    """Return a training that has begun to save and not ended, or None after so many seconds."""
+    """Return a training, stopped while its checkpoint is half written, or None after so many seconds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and not life.is_over():
         for file in half_written(folder):
-            if victim := writer_of(file, life.everything()):
+            if victim := stop_inside_save(life, file):
                 return victim
         time.sleep(POLL_SECONDS)
+    return None
+
+
+def stop_inside_save(life: Life, file: Path) -> psutil.Process | None:
+    """Stop whoever writes this file; return it if the file is still half written and its own, else let it go on."""
+    try:
+        writer = psutil.Process(int((file.parent / "lock").read_text()))
+        writer.suspend()
+    except (OSError, ValueError, psutil.Error):
+        return None
+    try:
+        if file.stat().st_mtime > writer.create_time() and writer in life.everything():
+            return writer
+    except (OSError, psutil.Error):
+        pass
+    send(writer, signal.SIGCONT)
     return None
 
 
@@ -117,9 +124,7 @@ def kill(life: Life, way: str, folder: Path, chance: random.Random) -> str | Non
         return way
     if way.endswith("save"):
         victim = wait_for_save(life, folder, seconds=30)
-        if victim and send(victim, signal.SIGKILL):
-            return way if half_written(folder) else way.replace("in save", "").strip().replace("save", "job")
-        return None
+        return way if victim and send(victim, signal.SIGKILL) else None
     victims = life.jobs()
     if way == "rank":
         victims = [child for job in victims for child in children(job)]
