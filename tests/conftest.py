@@ -24,6 +24,13 @@ def vouch_for(folder: Path) -> None:
     write_sealed_json(folder / MANIFEST_FILE, {"files": files})
 
 
+def original_ids(batch):
+    """Return the ids (B, T) of a masked micro-batch as they were before the corruption."""
+    original, is_target = batch.ids.clone(), batch.words >= 0
+    original.view(-1)[batch.positions[is_target]] = batch.words[is_target]
+    return original
+
+
 @pytest.fixture(scope="session")
 def vocabulary() -> Vocabulary:
     """Return a vocabulary of 97 words whose special ids stand first."""

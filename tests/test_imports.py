@@ -16,6 +16,7 @@ ALLOWED = {
     "__init__": set(),
     "config": set(),
     "digest": set(),
+    "dropout": set(),
     "files": set(),
     "losses": set(),
     "masking": set(),
@@ -36,7 +37,7 @@ ALLOWED = {
     "glue": {"sources", "tasks"},
     "examples": {"batching", "glue", "sources", "tasks"},
     # Models and training.
-    "model": {"config", "files"},
+    "model": {"config", "dropout", "files"},
     "checkpoint": {"files"},
     "export": {"config", "model", "tokens", "wordpiece"},
     "corpus_objectives": {"batching", "config", "losses", "masking", "model", "processes", "tokens"},

@@ -352,3 +352,20 @@ def test_a_model_is_written_to_the_same_bytes_each_time(bert_config, tmp_path):
     assert files[0] == files[1] == files[2]
     metadata = json.loads(files[0][8 : 8 + int.from_bytes(files[0][:8], "little")])["__metadata__"]
     assert list(metadata) == ["config_sha256", "format", "tensors_sha256"]
+
+
+def test_some_positions_alone(bert_config):
+    """Hidden states and gradients of chosen positions are those of the whole batch, and none at all is allowed."""
+    torch.manual_seed(0)
+    encoder = MaskedLM(bert_config).encoder.eval()
+    ids = torch.randint(5, 97, (3, 8))
+    mask = torch.arange(8) < torch.tensor([8, 5, 2])[:, None]
+    at = torch.tensor([0, 3, 8, 17, 16])
+    results = []
+    for hidden in (encoder(ids, mask, at=at), encoder(ids, mask).flatten(0, 1)[at]):
+        encoder.zero_grad()
+        hidden.square().sum().backward()
+        results.append([hidden, *(p.grad for p in encoder.parameters() if p.grad is not None)])
+    for ours, expected in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+    assert encoder(ids, mask, at=at[:0]).shape == (0, bert_config.hidden_size)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import original_ids
 
 from distilbert.config import DirectDistillationConfig, MaskedLMConfig, PretrainConfig
-from distilbert.corpus_objectives import DistillationObjective, MaskedLMObjective, mean_losses
+from distilbert.corpus_objectives import DistillationObjective, MaskedLMObjective, MaskedMicroBatch, mean_losses
 from distilbert.inference import predict
 from distilbert.model import MaskedLM, SequenceClassifier, student_config
 from distilbert.task_objectives import ClassificationObjective, DirectDistillationObjective
@@ -115,6 +116,19 @@ def test_ids_on_pads_change_nothing(make, kind):
     assert after == pytest.approx(before, rel=1e-5)
 
 
+def alone(batch, row: int, length: int):
+    """Return one sequence of a micro-batch as a micro-batch of its own, without its pads."""
+    cut = {"num_tokens": length}
+    for field in dataclasses.fields(batch):
+        value = getattr(batch, field.name)
+        if isinstance(value, torch.Tensor | np.ndarray):
+            cut[field.name] = value[row : row + 1, :length] if value.ndim == 2 else value[row : row + 1]
+    if isinstance(batch, MaskedMicroBatch):
+        cut["positions"] = torch.arange(length)
+        cut["words"] = batch.words[batch.positions // batch.ids.shape[1] == row]
+    return dataclasses.replace(batch, **cut)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_longer_neighbour_changes_nothing(make, kind):
     """A short sequence contributes the same to the step's losses alone as beside the longest of the shards."""
@@ -123,14 +137,7 @@ def test_a_longer_neighbour_changes_nothing(make, kind):
     (both,) = objective.prepare(rows, torch.Generator().manual_seed(3))
     lengths = both.mask.sum(1).tolist()
     assert lengths[0] < lengths[1]
-    parts = []
-    for row, length in enumerate(lengths):
-        cut = {"num_tokens": length}
-        for field in dataclasses.fields(both):
-            value = getattr(both, field.name)
-            if isinstance(value, torch.Tensor | np.ndarray):
-                cut[field.name] = value[row : row + 1, :length] if value.ndim == 2 else value[row : row + 1]
-        parts.append(objective.losses(model, dataclasses.replace(both, **cut)))
+    parts = [objective.losses(model, alone(both, row, length)) for row, length in enumerate(lengths)]
     short, long = parts
     for name, value in objective.losses(model, both).items():
         assert value.item() == pytest.approx(short[name].item() + long[name].item(), rel=1e-5, abs=1e-6), name
@@ -140,8 +147,9 @@ def test_masked_lm_is_the_mean_over_targets(make):
     """The loss is the mean cross-entropy at the targets alone, of the original ids, from logits of all positions."""
     model, objective = make("masked_lm")
     (batch,) = objective.prepare(rows_by_length(objective), torch.Generator().manual_seed(7))
-    assert batch.step_targets == batch.targets.sum() and batch.step_tokens == batch.mask.sum() == batch.num_tokens
-    expected = F.cross_entropy(model(batch.ids, batch.mask)[batch.targets], batch.original[batch.targets])
+    is_target = batch.words >= 0
+    assert batch.step_targets == is_target.sum() and batch.step_tokens == batch.mask.sum() == batch.num_tokens
+    expected = F.cross_entropy(model(batch.ids, batch.mask)[batch.mask][is_target], batch.words[is_target])
     assert objective.losses(model, batch)["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
@@ -150,12 +158,13 @@ def test_distillation_is_the_weighted_sum_of_its_means(make):
     model, objective = make("distillation")
     (batch,) = objective.prepare(rows_by_length(objective), torch.Generator().manual_seed(7))
     with torch.no_grad():
+        is_target = batch.words >= 0
         student, teacher = (m(batch.ids, batch.mask)[batch.mask] for m in (model, objective.teacher))
         hidden, teacher_hidden = (m.encoder(batch.ids, batch.mask)[batch.mask] for m in (model, objective.teacher))
         p, q = (teacher / 2).softmax(-1), (student / 2).softmax(-1)
         expected = {
             "ce": (p * (p.log() - q.log())).sum(-1).mean().item() * 4,
-            "mlm": F.cross_entropy(model(batch.ids, batch.mask)[batch.targets], batch.original[batch.targets]).item(),
+            "mlm": F.cross_entropy(student[is_target], batch.words[is_target]).item(),
             "cos": (1 - F.cosine_similarity(hidden, teacher_hidden, dim=-1)).mean().item(),
         }
         losses = {name: value.item() for name, value in objective.losses(model, batch).items()}
@@ -213,7 +222,7 @@ class MeanId(MaskedLMObjective):
         return super().prepare(rows, generator)
 
     def losses(self, model, batch):
-        return {"loss": batch.original[batch.mask].sum() / batch.step_tokens}
+        return {"loss": original_ids(batch)[batch.mask].sum() / batch.step_tokens}
 
 
 @pytest.mark.parametrize(("batch_size", "max_tokens"), [(7, 10**6), (7, 30), (64, 10**6), (1, 10**6)])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import vouch_for
+from conftest import original_ids, vouch_for
 from safetensors.torch import load_file, save_file
 from test_training import CPU, LOOP
 
@@ -41,7 +41,7 @@ def run_training(shard: str, shape: dict, output: str) -> None:
     class Objective(MaskedLMObjective):
         def losses(self, model, batch):
             if model.training:
-                seen.append(batch.original.tolist())
+                seen.append(original_ids(batch).tolist())
             return super().losses(model, batch)
 
     torch.set_num_threads(1)

@@ -26,15 +26,16 @@ from distilbert.tokens import TokenShards
 
 @dataclass(frozen=True)
 class MaskedMicroBatch:
-    """ids: (B, T) corrupted. mask: (B, T) bool. targets: (B, T) bool. original: (B, T) ids before corruption.
+    """ids: (B, T) corrupted. mask: (B, T) bool. positions: (N,) of the non-pad tokens in the flattened batch.
 
+    words: (N,) the ids that masked LM predicts, -1 at tokens that are no targets.
     step_tokens, step_targets: non-pad tokens and targets of the whole step.
     """
 
     ids: Tensor
     mask: Tensor
-    targets: Tensor
-    original: Tensor
+    positions: Tensor
+    words: Tensor
     num_tokens: int
     step_tokens: int
     step_targets: int
@@ -59,6 +60,7 @@ class MaskedLMObjective:
             probability=self.config.mlm_probability,
             generator=generator,
         )
+        words = torch.where(targets, original, -1)
         counts = {"step_tokens": step.num_tokens, "step_targets": max(1, int(targets.sum()))}
         micro_batches, start = [], 0
         num_shares = processes.join().count
@@ -66,15 +68,20 @@ class MaskedLMObjective:
             rows, self.shards.lengths, self.config.max_tokens_per_forward, num_shares=num_shares
         ):
             end, longest = start + len(part), int(self.shards.lengths[part].max())
-            cut = [t[start:end, :longest].to(self.device) for t in (corrupted, mask, targets, original)]
-            micro_batches.append(MaskedMicroBatch(*cut, num_tokens=int(mask[start:end].sum()), **counts))
+            part_ids, part_mask, part_words = (t[start:end, :longest] for t in (corrupted, mask, words))
+            tensors = (part_ids, part_mask, part_mask.flatten().nonzero().squeeze(1), part_words[part_mask])
+            micro_batch = MaskedMicroBatch(
+                *(tensor.to(self.device) for tensor in tensors), num_tokens=len(tensors[-1]), **counts
+            )
+            micro_batches.append(micro_batch)
             start = end
         return micro_batches
 
     def losses(self, model: MaskedLM, batch: MaskedMicroBatch) -> dict[str, Tensor]:
         """Return {"loss"}: the mean cross-entropy per target."""
-        hidden = model.encoder(batch.ids, batch.mask)[batch.targets]  # (M, D)
-        loss = losses.cross_entropy(model.vocabulary_logits(hidden), batch.original[batch.targets])
+        is_target = batch.words >= 0
+        hidden = model.encoder(batch.ids, batch.mask, at=batch.positions[is_target])  # (M, D)
+        loss = losses.cross_entropy(model.vocabulary_logits(hidden), batch.words[is_target])
         return {"loss": loss / batch.step_targets}
 
 
@@ -94,13 +101,13 @@ class DistillationObjective(MaskedLMObjective):
         """Return {"loss", "ce", "mlm", "cos"}: the weighted sum and its three parts, unweighted."""
         config = self.config
         with torch.no_grad():
-            teacher_hidden = self.teacher.encoder(batch.ids, batch.mask)[batch.mask]  # (N, D)
+            teacher_hidden = self.teacher.encoder(batch.ids, batch.mask, at=batch.positions)  # (N, D)
             teacher_head = self.teacher.before_vocabulary(teacher_hidden)
-        hidden = model.encoder(batch.ids, batch.mask)[batch.mask]  # (N, D)
+        hidden = model.encoder(batch.ids, batch.mask, at=batch.positions)  # (N, D)
         total, kl, mlm = losses.vocabulary_losses(
             model.before_vocabulary(hidden),
             teacher_head,
-            torch.where(batch.targets, batch.original, -1)[batch.mask],  # (N,)
+            batch.words,
             temperature=config.temperature,
             kl_weight=config.alpha_ce / batch.step_tokens,
             mlm_weight=config.alpha_mlm / batch.step_targets,

@@ -25,7 +25,7 @@ def predict(
     cls = torch.empty(len(examples), model.config.hidden_size)
     order = np.argsort(examples.lengths, kind="stable")
     for batch in labelled_micro_batches(examples, order, max_tokens, device):
-        hidden = model.encoder(batch.ids, batch.mask, batch.token_types)[:, 0]
+        hidden = model.encode(batch.ids, batch.mask, batch.token_types)
         logits[batch.rows] = model.classify(hidden).float().cpu()
         cls[batch.rows] = hidden.float().cpu()
     return logits, cls

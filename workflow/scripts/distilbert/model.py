@@ -28,6 +28,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from distilbert.config import EncoderConfig
+from distilbert.dropout import Dropout, attention
 from distilbert.files import atomic_path, json_digest, read_json, write_json
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
@@ -49,25 +50,23 @@ class Layer(nn.Module):
         self.ffn_in = nn.Linear(hidden, config.intermediate_size)
         self.ffn_out = nn.Linear(config.intermediate_size, hidden)
         self.ffn_norm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, attention_mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, attention_mask: Tensor | None, at: Tensor | None = None) -> Tensor:
+        """Return the hidden states (B, T, D), or those of the positions `at` alone (see `Encoder.forward`)."""
         B, T, D = x.shape
         q, k, v = self.qkv(x).view(B, T, 3, self.num_heads, D // self.num_heads).unbind(2)  # (B, T, H, D/H)
-        attended = F.scaled_dot_product_attention(
-            q.transpose(1, 2),  # (B, H, T, D/H)
-            k.transpose(1, 2),
-            v.transpose(1, 2),
-            attn_mask=attention_mask,
-            dropout_p=self.attention_dropout if self.training else 0.0,
-        )
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, H, T, D/H)
+        attended = attention(q, k, v, attention_mask, dropout=self.attention_dropout if self.training else 0.0)
         attended = attended.transpose(1, 2).reshape(B, T, D)
+        if at is not None:
+            x, attended = x.flatten(0, 1)[at], attended.flatten(0, 1)[at]  # (M, D)
         x = self.attention_norm(x + self.dropout(self.attention_out(attended)))
         return self.ffn_norm(x + self.dropout(self.ffn_out(F.gelu(self.ffn_in(x)))))
 
 
 class Encoder(nn.Module):
-    """Embeddings and layers: token ids (B, T) to the last hidden states (B, T, D)."""
+    """Embeddings and layers: token ids (B, T) to the last hidden states, all (B, T, D) or some (M, D)."""
 
     def __init__(self, config: EncoderConfig):
         super().__init__()
@@ -77,20 +76,29 @@ class Encoder(nn.Module):
         self.position = nn.Embedding(config.max_positions, hidden)
         self.token_type = nn.Embedding(config.type_vocab_size, hidden) if config.type_vocab_size else None
         self.norm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
 
-    def forward(self, ids: Tensor, mask: Tensor, token_types: Tensor | None = None) -> Tensor:
-        """Encode. mask: (B, T) bool, False on pads; token_types: (B, T) in {0, 1}, ignored by DistilBERT."""
+    def forward(
+        self, ids: Tensor, mask: Tensor, token_types: Tensor | None = None, *, at: Tensor | None = None
+    ) -> Tensor:
+        """Encode.
+
+        Args:
+            ids: (B, T). mask: (B, T) bool, False on pads. token_types: (B, T) in {0, 1}, ignored by DistilBERT.
+            at: (M,) places in the flattened batch, b * T + t, whose hidden states (M, D) are all that is returned:
+                only for them is the last layer computed to its end. None for all, (B, T, D).
+        """
         B, T = ids.shape
         x = self.word(ids) + self.position.weight[:T]  # (B, T, D)
         if self.token_type is not None:
-            x = x + self.token_type(torch.zeros_like(ids) if token_types is None else token_types)
+            x = x + (self.token_type.weight[0] if token_types is None else self.token_type(token_types))
         x = self.dropout(self.norm(x))
         attention_mask = None if bool(mask.all()) else mask[:, None, None, :]  # (B, 1, 1, T)
-        for layer in self.layers:
+        *layers, last = self.layers
+        for layer in layers:
             x = layer(x, attention_mask)
-        return x
+        return last(x, attention_mask, at)
 
 
 class MaskedLM(nn.Module):
@@ -128,9 +136,14 @@ class SequenceClassifier(nn.Module):
         self.config = config
         self.encoder = Encoder(config)
         self.pooler = nn.Linear(config.hidden_size, config.hidden_size)
-        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.dropout = Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(config.hidden_size, self.num_classes)
         initialize(self)
+
+    def encode(self, ids: Tensor, mask: Tensor, token_types: Tensor | None = None) -> Tensor:
+        """Return the hidden states (B, D) of [CLS]."""
+        B, T = ids.shape
+        return self.encoder(ids, mask, token_types, at=torch.arange(0, B * T, T, device=ids.device))
 
     def classify(self, hidden: Tensor) -> Tensor:
         """Return the logits (B, C) of the hidden states (B, D) of [CLS]."""
@@ -139,7 +152,7 @@ class SequenceClassifier(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor, token_types: Tensor | None = None) -> Tensor:
         """Return the logits (B, C)."""
-        return self.classify(self.encoder(ids, mask, token_types)[:, 0])
+        return self.classify(self.encode(ids, mask, token_types))
 
 
 def initialize(model: MaskedLM | SequenceClassifier) -> None:

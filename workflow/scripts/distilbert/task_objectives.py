@@ -67,7 +67,7 @@ class DirectDistillationObjective(ClassificationObjective):
 
     def losses(self, model: SequenceClassifier, batch: LabelledMicroBatch) -> dict[str, Tensor]:
         """Return {"loss", "hard", "soft", "cos"}: the weighted sum and its three parts, unweighted."""
-        cls = model.encoder(batch.ids, batch.mask, batch.token_types)[:, 0]  # (B, D)
+        cls = model.encode(batch.ids, batch.mask, batch.token_types)  # (B, D)
         logits = model.classify(cls)  # (B, C)
         rows = torch.from_numpy(batch.rows)
         teacher_logits, teacher_cls = (t[rows].to(self.device) for t in (self.teacher_logits, self.teacher_cls))

@@ -214,7 +214,7 @@ class _Run:
         losses = dict(zip(sums, sums_over_all, strict=True))
         self.require_finite("loss", losses["loss"], rows)
         self.processes.sum_gradients(self.model)
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm))
+        norm = self.clip_gradients()
         self.require_finite("gradient norm", norm, rows)
         self.learning_rate = self.config.learning_rate * schedule(
             self.step, self.total_steps, self.config.warmup_fraction
@@ -244,6 +244,14 @@ class _Run:
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value.detach()
         return sums
+
+    def clip_gradients(self) -> float:
+        """Scale the gradient down to `max_gradient_norm` if it is larger; return its norm as it was."""
+        parameters = list(self.model.parameters())
+        norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters])
+        if norm > self.config.max_gradient_norm:  # `clip_grad_norm_` would multiply by 1 elsewhere
+            nn.utils.clip_grads_with_norm_(parameters, self.config.max_gradient_norm, norm)
+        return float(norm)
 
     def require_finite(self, name: str, value: float, rows: np.ndarray) -> None:
         """Raise LossNotFiniteError if a figure of the present step, whose sequences are `rows`, is NaN or infinite."""
