@@ -16,6 +16,7 @@ from distilbert.export import MLM_HEAD
 from distilbert.model import (
     MaskedLM,
     SequenceClassifier,
+    hold_matrices,
     init_from_teacher,
     load_pretrained,
     read_config,
@@ -369,3 +370,15 @@ def test_some_positions_alone(bert_config):
     for ours, expected in zip(*results, strict=True):
         torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
     assert encoder(ids, mask, at=at[:0]).shape == (0, bert_config.hidden_size)
+
+
+def test_matrices_held_in_bfloat16_compute_what_autocast_computes(bert_config):
+    """A teacher whose matrices are held in bfloat16 gives, bit for bit, what autocast makes of float32 ones."""
+    torch.manual_seed(0)
+    model = MaskedLM(bert_config).eval()
+    ids, mask = torch.randint(5, 97, (2, 8)), torch.ones(2, 8, dtype=torch.bool)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = model(ids, mask)
+        hold_matrices(model, torch.bfloat16)
+        assert torch.equal(model(ids, mask), expected)
+    assert model.encoder.layers[0].qkv.weight.dtype == torch.bfloat16 and model.bias.dtype == torch.float32

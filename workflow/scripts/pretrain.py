@@ -6,13 +6,16 @@ a DistilBERT masked LM in Hugging Face format, its training curve (all four loss
 
 from pathlib import Path
 
+import torch
+
 from distilbert import runlog
 from distilbert.config import PretrainConfig, build
 from distilbert.corpus_objectives import DistillationObjective
 from distilbert.corpus_training import open_corpus, train_on_corpus
 from distilbert.export import load_masked_lm
+from distilbert.model import hold_matrices
 from distilbert.steps import TrainingStep
-from distilbert.training import choose_device
+from distilbert.training import choose_device, resolve_precision
 
 
 def main(
@@ -45,6 +48,7 @@ def main(
     corpus = open_corpus(train, validation, test, manifests)
     teacher_model = load_masked_lm(teacher.parent, corpus.vocabulary).to(device)
     student_model = load_masked_lm(student.parent, corpus.vocabulary).to(device)
+    hold_matrices(teacher_model, getattr(torch, resolve_precision(device, config.precision)))
     objectives = {
         split: DistillationObjective(teacher_model, shards, corpus.counts, config, device)
         for split, shards in corpus.shards.items()

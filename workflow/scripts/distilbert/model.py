@@ -166,6 +166,13 @@ def initialize(model: MaskedLM | SequenceClassifier) -> None:
             module.weight.data[module.padding_idx].zero_()
 
 
+def hold_matrices(model: nn.Module, dtype: torch.dtype) -> None:
+    """Keep the linear layers of a model that is not trained in the type to which autocast would cast them each time."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            module.to(dtype)
+
+
 def student_config(teacher: EncoderConfig, *, num_layers: int, **dropouts: float) -> EncoderConfig:
     """Return the DistilBERT of a teacher: its width and vocabulary, fewer layers, no token types (section 3).
 
