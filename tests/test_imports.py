@@ -26,6 +26,7 @@ ALLOWED = {
     "processes": set(),
     "sources": set(),
     "tasks": set(),
+    "vocabulary_kernel": set(),
     # How a step runs.
     "runlog": {"digest", "parent"},
     # Data.
@@ -38,9 +39,19 @@ ALLOWED = {
     "examples": {"batching", "glue", "sources", "tasks"},
     # Models and training.
     "model": {"config", "dropout", "files"},
+    "vocabulary_head": {"vocabulary_kernel"},
     "checkpoint": {"files"},
     "export": {"config", "model", "tokens", "wordpiece"},
-    "corpus_objectives": {"batching", "config", "losses", "masking", "model", "processes", "tokens"},
+    "corpus_objectives": {
+        "batching",
+        "config",
+        "losses",
+        "masking",
+        "model",
+        "processes",
+        "tokens",
+        "vocabulary_head",
+    },
     "task_objectives": {"batching", "config", "losses", "model", "processes", "tokens"},
     "training": {"batching", "checkpoint", "config", "optimizer", "processes", "runlog"},
     # Results.
@@ -155,6 +166,19 @@ def test_transformers_is_used_by_the_verification_alone():
     """Only verify_exports.py imports `transformers`: everything else is our own."""
     users = [path.name for path in SCRIPTS.rglob("*.py") if "transformers" in packages(path)]
     assert users == ["verify_exports.py"]
+
+
+def test_triton_is_imported_inside_functions_of_the_vocabulary_head_alone():
+    """Only a GPU's installation has Triton: nothing but the kernel names it, and nothing imports that at its top."""
+    users = [path.stem for path in SCRIPTS.rglob("*.py") if "triton" in packages(path)]
+    assert users == ["vocabulary_kernel"]
+    importers = {
+        (path.stem, at_top)
+        for path in SCRIPTS.rglob("*.py")
+        for name, at_top in imported(path)
+        if name.startswith("distilbert.vocabulary_kernel")
+    }
+    assert importers == {("vocabulary_head", False)}
 
 
 def test_datasets_is_imported_inside_functions_of_sources_alone():

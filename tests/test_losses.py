@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from distilbert import losses
-from distilbert.losses import cosine_distance, cross_entropy, soft_target_kl, vocabulary_losses
+from distilbert.losses import cosine_distance, cross_entropy, soft_target_kl
 
 
 @pytest.fixture
@@ -109,45 +108,3 @@ def test_half_precision_is_summed_in_float32(pair):
 def pair_of(student: torch.Tensor, teacher: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return both as float32."""
     return student.float(), teacher.float()
-
-
-@pytest.mark.parametrize("chunk_logits", [1, 100, 10**6])
-@pytest.mark.parametrize("num_targets", [0, 5, 23])
-def test_the_fused_head_is_the_plain_losses(monkeypatch, chunk_logits, num_targets):
-    """Losses and gradients of the fused head equal those through all logits at once, however it is chunked."""
-    monkeypatch.setitem(losses.CHUNK_LOGITS, "cpu", chunk_logits)
-    generator = torch.Generator().manual_seed(1)
-
-    def head(width: int) -> list[torch.Tensor]:
-        return [torch.randn(*shape, generator=generator) for shape in ((23, width), (37, width), (37,))]
-
-    student, teacher = [tensor.requires_grad_() for tensor in head(8)], [tensor.requires_grad_() for tensor in head(12)]
-    targets = torch.full((23,), -1)
-    targets[:num_targets] = torch.randint(37, (num_targets,), generator=generator)
-    logits, teacher_logits = (torch.nn.functional.linear(*tensors) for tensors in (student, teacher))
-    kl = soft_target_kl(logits, teacher_logits, temperature=3.0)
-    mlm = cross_entropy(logits[:num_targets], targets[:num_targets])
-    expected = torch.autograd.grad(7 * (0.5 * kl + 2.0 * mlm), student)
-
-    total, fused_kl, fused_mlm = vocabulary_losses(
-        tuple(student), tuple(teacher), targets, temperature=3.0, kl_weight=0.5, mlm_weight=2.0
-    )
-    torch.testing.assert_close(fused_kl, kl.detach())
-    torch.testing.assert_close(fused_mlm, mlm.detach())
-    torch.testing.assert_close(total, 0.5 * kl + 2.0 * mlm)
-    assert not fused_kl.requires_grad
-    gradients = torch.autograd.grad(7 * total, [*student, *teacher], allow_unused=True)
-    for gradient, plain in zip(gradients, expected, strict=False):
-        torch.testing.assert_close(gradient, plain, rtol=1e-4, atol=1e-5)
-    assert gradients[3:] == (None, None, None)
-
-
-def test_the_fused_head_keeps_no_gradient_in_validation(monkeypatch):
-    """Under `inference_mode` nothing is computed for a gradient, though the weights ask for one."""
-    student = [torch.randn(4, 3), torch.randn(5, 3, requires_grad=True), torch.zeros(5)]
-    teacher = [torch.randn(4, 3), torch.randn(5, 3), torch.zeros(5)]
-    monkeypatch.setattr(torch, "zeros_like", lambda *args, **kwargs: pytest.fail("a gradient was allocated"))
-    weights = {"temperature": 2.0, "kl_weight": 1.0, "mlm_weight": 1.0}
-    with torch.inference_mode():
-        total, kl, mlm = vocabulary_losses(tuple(student), tuple(teacher), torch.tensor([1, -1, 2, -1]), **weights)
-    assert total.item() == pytest.approx((kl + mlm).item())

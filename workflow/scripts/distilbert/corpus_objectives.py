@@ -22,6 +22,7 @@ from distilbert.config import MaskedLMConfig, PretrainConfig
 from distilbert.masking import mask_tokens, target_weights
 from distilbert.model import MaskedLM
 from distilbert.tokens import TokenShards
+from distilbert.vocabulary_head import vocabulary_losses
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class DistillationObjective(MaskedLMObjective):
             teacher_hidden = self.teacher.encoder(batch.ids, batch.mask, at=batch.positions)  # (N, D)
             teacher_head = self.teacher.before_vocabulary(teacher_hidden)
         hidden = model.encoder(batch.ids, batch.mask, at=batch.positions)  # (N, D)
-        total, kl, mlm = losses.vocabulary_losses(
+        total, kl, mlm = vocabulary_losses(
             model.before_vocabulary(hidden),
             teacher_head,
             batch.words,

@@ -1,0 +1,175 @@
+"""The two losses on the vocabulary and their gradient in one pass, without ever holding all logits.
+
+KL on all positions and masked LM on the targets, as `losses.soft_target_kl` and `losses.cross_entropy` of all logits
+at once, up to rounding. A chunk of positions at a time, logits, losses and gradient are computed while they are at
+hand; the full logits (N times 30,522 words, several times over) would cost more than the rest of the step.
+
+Two implementations of the same sums: plain torch, and on a GPU one Triton kernel (`vocabulary_kernel`) between
+matrix products in the precision of autocast. A test holds them together.
+
+Shapes: N positions, V words, P words padded to a multiple of 64, D hidden units, n positions of a chunk.
+"""
+
+import logging
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Logits of one model that are held at once: what fits a CPU's cache; on a GPU, 256 MB of bfloat16, some 4,000 rows.
+CHUNK_LOGITS = {"cpu": 2**22, "cuda": 2**27}
+# Rows of matrices in whole cache lines, and whole tiles of the tensor cores: 30,522 is no multiple even of 8.
+WORDS_MULTIPLE = 64
+
+log = logging.getLogger(__name__)
+
+
+def vocabulary_losses(
+    student: tuple[Tensor, Tensor, Tensor],
+    teacher: tuple[Tensor, Tensor, Tensor],
+    targets: Tensor,
+    *,
+    temperature: float,
+    kl_weight: float,
+    mlm_weight: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return kl_weight * KL + mlm_weight * MLM, and the two sums over positions, float32.
+
+    Args:
+        student, teacher: hidden states (N, D) as they enter the vocabulary, its weight (V, D) and bias (V,).
+            Only the student gets a gradient, and only through the first of the results.
+        targets: (N,) ids at the positions that masked LM predicts, -1 at all others.
+    """
+    constants = (temperature, kl_weight, mlm_weight, torch.is_grad_enabled())
+    total, kl, mlm = _VocabularyLosses.apply(*student, *teacher, targets, *constants)
+    return total, kl.detach(), mlm.detach()
+
+
+class _VocabularyLosses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, hidden, weight, bias, teacher_hidden, teacher_weight, teacher_bias, targets, *constants):
+        *constants, is_grad_enabled = constants
+        # `needs_input_grad` is true of a parameter under `no_grad` too.
+        needs_gradient = is_grad_enabled and any(ctx.needs_input_grad)
+        compute = _with_kernel if hidden.is_cuda and _has_kernel() else _plain
+        student, teacher = (hidden, weight, bias), (teacher_hidden, teacher_weight, teacher_bias)
+        kl, mlm, gradients = compute(student, teacher, targets, *constants, needs_gradient)
+        ctx.save_for_backward(*gradients)
+        ctx.mark_non_differentiable(kl, mlm)
+        _, kl_weight, mlm_weight = constants
+        return kl_weight * kl + mlm_weight * mlm, kl, mlm
+
+    @staticmethod
+    def backward(ctx, upstream, *_):
+        gradients = ctx.saved_tensors
+        return *(gradient.mul_(upstream) for gradient in gradients), *[None] * 8
+
+
+def _plain(student, teacher, targets, T, kl_weight, mlm_weight, needs_gradient) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Return KL, MLM and the gradients of hidden states, weight and bias (none unless needed), all float32."""
+    hidden, weight, bias = student
+    teacher_hidden, teacher_weight, teacher_bias = teacher
+    kl, mlm = hidden.new_zeros((), dtype=torch.float32), hidden.new_zeros((), dtype=torch.float32)
+    gradients = [torch.zeros_like(tensor, dtype=torch.float32) for tensor in student] if needs_gradient else []
+    rows = max(1, CHUNK_LOGITS[hidden.device.type] // weight.shape[0])
+    for start in range(0, len(hidden), rows):
+        part = slice(start, start + rows)
+        logits = F.linear(hidden[part], weight, bias).float()  # (n, V)
+        soft_targets = F.linear(teacher_hidden[part], teacher_weight, teacher_bias).float().div_(T)
+        # KL = sum_v p_v (t_v - s_v) - lse(t) + lse(s), with t and s the softened logits and p = softmax(t).
+        teacher_lse = soft_targets.logsumexp(1, keepdim=True)
+        difference = soft_targets - logits / T
+        soft_targets.sub_(teacher_lse).exp_()
+        difference.mul_(soft_targets)
+        student_lse = (logits / T).logsumexp(1, keepdim=True)
+        kl += (difference.sum(1) - teacher_lse.squeeze(1) + student_lse.squeeze(1)).sum() * T**2
+        chosen = (targets[part] >= 0).nonzero().squeeze(1)
+        words, target_logits = targets[part][chosen], logits[chosen]
+        log_probabilities = target_logits.log_softmax(1)  # (m, V)
+        mlm -= log_probabilities.gather(1, words[:, None]).sum()
+        if needs_gradient:
+            gradient = logits.div_(T).sub_(student_lse).exp_().sub_(soft_targets).mul_(kl_weight * T)
+            hard = log_probabilities.exp_()
+            hard.scatter_add_(1, words[:, None], hard.new_full((len(words), 1), -1.0))
+            gradient.index_add_(0, chosen, hard, alpha=mlm_weight)
+            gradients[0][part] = gradient @ weight
+            gradients[1].addmm_(gradient.T, hidden[part].float())
+            gradients[2] += gradient.sum(0)
+    return kl, mlm, gradients
+
+
+def _with_kernel(
+    student, teacher, targets, T, kl_weight, mlm_weight, needs_gradient
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Return what `_plain` returns; nothing here waits for the GPU.
+
+    Matrix products take and give the precision of autocast, or else that of the hidden states, and add up in float32,
+    as do the kernel and the gradients of weight and bias over the chunks. The gradient of the hidden states is
+    of the products' precision.
+    """
+    from distilbert.vocabulary_kernel import kl_and_mlm_  # here because only a GPU's installation has Triton
+
+    device, num_words = student[0].device, len(student[1])
+    precision = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else student[0].dtype
+    with torch.autocast(device.type, enabled=False):
+        hidden, weight, bias = _padded(*student, precision)  # (N, D), (P, D), (P,)
+        teacher_hidden, *teacher_head = _padded(*teacher, precision)
+        kl, mlm = torch.zeros((), device=device), torch.zeros((), device=device)
+        if needs_gradient:
+            hidden_gradient = torch.empty_like(hidden)
+            weight_gradient, bias_gradient = (torch.zeros_like(t, dtype=torch.float32) for t in (weight, bias))
+        rows = max(1, CHUNK_LOGITS[device.type] // len(weight))
+        for start in range(0, len(hidden), rows):
+            part = slice(start, start + rows)
+            logits = F.linear(hidden[part], weight, bias)  # (n, P)
+            kl_of_part, mlm_of_part = kl_and_mlm_(
+                logits,
+                F.linear(teacher_hidden[part], *teacher_head),
+                targets[part],
+                num_words=num_words,
+                temperature=T,
+                kl_weight=kl_weight,
+                mlm_weight=mlm_weight,
+                needs_gradient=needs_gradient,
+            )
+            kl += kl_of_part
+            mlm += mlm_of_part
+            if needs_gradient:
+                gradient = logits  # the kernel left it there
+                torch.mm(gradient, weight, out=hidden_gradient[part])
+                _add_product_(weight_gradient, gradient.T, hidden[part])
+                bias_gradient += gradient.sum(0, dtype=torch.float32)
+    if not needs_gradient:
+        return kl, mlm, []
+    return kl, mlm, [hidden_gradient, weight_gradient[:num_words], bias_gradient[:num_words]]
+
+
+def _padded(hidden: Tensor, weight: Tensor, bias: Tensor, precision: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Return all three in a precision, with words of weight and bias 0 up to a multiple of WORDS_MULTIPLE."""
+    num_added = -len(weight) % WORDS_MULTIPLE
+    weight = F.pad(weight.detach().to(precision), (0, 0, 0, num_added))
+    return hidden.to(precision), weight, F.pad(bias.detach().to(precision), (0, num_added))
+
+
+def _add_product_(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add the product of two matrices to a float32 matrix, in one matrix product without rounding in between."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        torch.addmm(total, left, right, out_dtype=total.dtype, out=total)  # PyTorch has it for CUDA alone
+
+
+@cache
+def _has_kernel() -> bool:
+    """Return whether the kernel runs here; Triton may be absent, lack a C compiler, or not know the GPU."""
+    try:
+        from distilbert.vocabulary_kernel import kl_and_mlm_
+
+        logits, target = torch.zeros(1, WORDS_MULTIPLE, device="cuda"), torch.zeros(1, dtype=torch.int64, device="cuda")
+        weights = {"temperature": 1.0, "kl_weight": 1.0, "mlm_weight": 1.0}
+        kl_and_mlm_(logits, logits.clone(), target, num_words=2, **weights, needs_gradient=True)
+    except Exception as error:  # whatever it is, the other implementation computes the same
+        log.warning("the Triton kernel does not run here, so the vocabulary losses take longer: %s", error)
+        return False
+    return True
