@@ -9,15 +9,16 @@ import pytest
 import torch
 from torch import nn
 
+import distilbert.training
 from distilbert.batching import BatchPlan
 from distilbert.checkpoint import Checkpoints
 from distilbert.config import MaskedLMConfig, TrainingConfig
 from distilbert.corpus_objectives import MaskedLMObjective
 from distilbert.model import MaskedLM, SequenceClassifier, student_config
 from distilbert.task_objectives import ClassificationObjective
-from distilbert.training import LossNotFiniteError, schedule, train
+from distilbert.training import LossNotFiniteError, prepare_ahead, schedule, train
 
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 1)
 LOOP = {
     "batch_size": 8,
     "max_tokens_per_forward": 60,
@@ -128,6 +129,41 @@ def assert_same_run(one, other) -> None:
     )
     for name, value in weights.items():
         assert torch.equal(value, other_weights[name]), name
+
+
+def test_steps_prepared_ahead_on_a_gpu_are_the_same(training, monkeypatch):
+    """A training whose steps are prepared in a thread, as on a GPU, ends with the same bits, and prepares each once."""
+    plainly = training.run()
+    on_gpu = []
+    monkeypatch.setattr(torch.cuda, "set_device", on_gpu.append)
+    monkeypatch.setattr(
+        distilbert.training, "prepare_ahead", lambda prepare, steps, device: prepare_ahead(prepare, steps, GPU)
+    )
+    training.steps_done = 0
+    assert_same_run(plainly, training.run())
+    assert training.steps_done == 15
+    assert on_gpu == [GPU]
+
+
+def test_one_step_is_prepared_ahead_and_no_more(monkeypatch):
+    """While a step is computed the next is prepared, in order, by one thread that ends with the training."""
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    begun = []
+    steps = prepare_ahead(lambda step: begun.append(step) or (step,), range(3, 9), GPU)
+    assert next(steps) == (3,)
+    assert next(steps) == (4,)
+    steps.close()
+    assert begun == [3, 4, 5]
+    assert list(prepare_ahead(lambda step: (step,), range(3, 3), GPU)) == []
+
+
+def test_an_error_while_preparing_ahead_is_raised(monkeypatch):
+    """What goes wrong in the thread ends the training, when it comes to that step."""
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    steps = prepare_ahead(lambda step: (1 / (5 - step),), range(4, 9), GPU)
+    assert next(steps) == (1.0,)
+    with pytest.raises(ZeroDivisionError):
+        next(steps)
 
 
 def losses_of(result) -> list[float]:

@@ -16,7 +16,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -167,10 +169,11 @@ class _Run:
             dynamic_ncols=True,
             file=sys.stderr,
         )
-        with _StopSignals() as stop, progress:
+        steps = prepare_ahead(self.prepare, range(self.step, self.total_steps), self.device)
+        with _StopSignals() as stop, progress, closing(steps):
             self.model.train()
-            while self.step < self.total_steps:
-                all_must_stop = self.train_step(stop)
+            for rows, step_seed, micro_batches in steps:
+                all_must_stop = self.train_step(stop, rows, step_seed, micro_batches)
                 self.seconds = before + time.monotonic() - started
                 if self.step % self.config.log_every == 0 or self.step == self.total_steps:
                     self.log_step(progress)
@@ -196,16 +199,19 @@ class _Run:
             self.history, self.num_tokens, self.seconds, self.step, self.best, self.environment["precision"]
         )
 
-    def train_step(self, stop: "_StopSignals") -> bool:
+    def prepare(self, step: int) -> tuple[np.ndarray, int, list]:
+        """Return a step's sequences, its seed and its micro-batches: a function of the step alone."""
+        epoch, step_of_epoch = divmod(step, self.plan.steps_per_epoch)
+        rows = self.plan.rows(epoch, step_of_epoch)
+        step_seed = int(random_generator(self.seed, epoch, step_of_epoch).integers(2**63))
+        return rows, step_seed, self.objective.prepare(rows, torch.Generator().manual_seed(step_seed))
+
+    def train_step(self, stop: "_StopSignals", rows: np.ndarray, step_seed: int, micro_batches: list) -> bool:
         """Do one optimizer step and add its losses to those since the last log entry.
 
         Returns:
             whether any of the processes was told to stop.
         """
-        epoch, step_of_epoch = divmod(self.step, self.plan.steps_per_epoch)
-        rows = self.plan.rows(epoch, step_of_epoch)
-        step_seed = int(random_generator(self.seed, epoch, step_of_epoch).integers(2**63))
-        micro_batches = self.objective.prepare(rows, torch.Generator().manual_seed(step_seed))
         self.model.zero_grad(set_to_none=True)
         sums = self.add_gradients(micro_batches, step_seed)
         # One more figure, so that all processes stop after the same step.
@@ -340,6 +346,24 @@ class _Run:
                 "resumed in another environment, so not bit for bit: %s, now %s", state["environment"], self.environment
             )
         log.info("resumed after step %d of %d", self.step, self.total_steps)
+
+
+def prepare_ahead(prepare: Callable[[int], tuple], steps: range, device: torch.device) -> Iterator[tuple]:
+    """Yield what `prepare` returns for each step; on a GPU the next is prepared while the present one is computed.
+
+    Not on a CPU, whose cores the present step needs.
+    """
+    if device.type == "cpu" or not steps:
+        yield from map(prepare, steps)
+        return
+    # A new thread is on the first GPU, whichever this process has.
+    with ThreadPoolExecutor(1, initializer=torch.cuda.set_device, initargs=(device,)) as thread:
+        pending = thread.submit(prepare, steps[0])
+        for step in steps:
+            prepared = pending.result()
+            if step + 1 in steps:
+                pending = thread.submit(prepare, step + 1)
+            yield prepared
 
 
 def schedule(step: int, total_steps: int, warmup_fraction: float) -> float:
