@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from distilbert.digest import code_digest
+from distilbert.digest import VARIABLE, announce, code_digest, is_as_announced
 
 FILES = {
     "step.py": '"""A step."""\nfrom library import used\nimport json\n\nif "x" in globals():\n    used.go()\n',
@@ -121,3 +121,26 @@ class A: pass
 """
     (tmp_path / "step.py").write_text(source, encoding="utf-8")
     assert code_digest(tmp_path / "step.py") == "step=6a8a99e2d213"
+
+
+def test_sources_are_as_announced_until_a_byte_changes(tmp_path, monkeypatch):
+    """A comment, another file and another name all count; what is put back is as announced again."""
+    monkeypatch.setenv(VARIABLE, "")  # restored at the end
+    (tmp_path / "library").mkdir()
+    step, library = tmp_path / "step.py", tmp_path / "library" / "used.py"
+    step.write_text("import library.used\n")
+    library.write_text("LIMIT = 1\n")
+    assert not is_as_announced(tmp_path)
+    announce(tmp_path)
+    assert is_as_announced(tmp_path)
+
+    library.write_text("LIMIT = 1  # of all\n")
+    assert not is_as_announced(tmp_path)
+    library.write_text("LIMIT = 1\n")
+    assert is_as_announced(tmp_path)
+
+    other = step.rename(tmp_path / "other.py")
+    assert not is_as_announced(tmp_path)
+    other.rename(step)
+    (tmp_path / "torch.py").write_text("")
+    assert not is_as_announced(tmp_path)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from distilbert import runlog
+from distilbert import digest, runlog
 
 
 def test_params_become_nested_settings_and_a_code_digest():
@@ -35,3 +35,14 @@ def test_an_edited_module_is_refused_by_name():
     before = "\n".join("distilbert.plotting=0123456789ab" if "plotting" in line else line for line in code.splitlines())
     with pytest.raises(RuntimeError, match=r"^distilbert\.plotting: edited while Snakemake was running"):
         runlog.require_same_code("plot_accuracy", before)
+
+
+def test_announced_sources_are_not_parsed_again(monkeypatch):
+    """Where not a byte has changed since Snakemake read the sources, a job starts without reading their syntax."""
+    monkeypatch.setenv(digest.VARIABLE, "")  # restored at the end
+    digest.announce(runlog.STEPS)
+    monkeypatch.setattr(runlog, "code_digest", None)
+    runlog.require_same_code("plot_accuracy", "any")
+    monkeypatch.setenv(digest.VARIABLE, "of other bytes")
+    with pytest.raises(TypeError):
+        runlog.require_same_code("plot_accuracy", "any")

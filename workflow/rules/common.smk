@@ -11,14 +11,15 @@ from pathlib import Path
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from distilbert import checkpoint, parent
-from distilbert.digest import code_digest
+from distilbert import checkpoint, digest, parent
 from distilbert.files import hold
 from distilbert.glue import task_files
 from distilbert.sources import corpus_files
 from distilbert.tasks import get_task
 from snakemake.exceptions import WorkflowError
 
+# A job refuses to run other source than that whose digests stand in its params (see runlog.require_same_code).
+digest.announce(SCRIPTS)
 # A job ends with its Snakemake (see distilbert.parent): by its own doing once it has imported what it needs, which
 # takes seconds, and by that of setpriv (of util-linux) from its first moment.
 parent.announce()
@@ -88,7 +89,7 @@ def canonical(value):
 
 def code(script):
     """Return the digests of a script and of all local modules that it imports as params, one a module."""
-    lines = code_digest(SCRIPTS / script).splitlines()
+    lines = digest.code_digest(SCRIPTS / script).splitlines()
     return {f"code {line.split('=')[0]}": f"code {line}" for line in lines}
 
 

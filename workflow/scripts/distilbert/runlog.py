@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
 
-from distilbert.digest import code_digest
+from distilbert.digest import code_digest, is_as_announced
 from distilbert.parent import announce_too, end_with_parent
 
 # Packages whose versions can change a result.
@@ -100,6 +100,8 @@ def require_same_code(rule: str, code: str) -> None:
     Raises:
         RuntimeError: the message names the modules.
     """
+    if is_as_announced(STEPS):
+        return
     now = code_digest(STEPS / f"{rule}.py")
     changed = {line.split("=")[0] for line in {*now.splitlines()} ^ {*code.splitlines()}}
     if changed:
