@@ -189,7 +189,7 @@ def test_the_chosen_steps_stand_for_an_epoch(data):
         steps = [lengths[plan.rows(0, step)] for step in range(plan.steps_per_epoch)]
         return sum(len(step) * step.max() for step in steps) / lengths.sum()
 
-    assert padded_share(chosen) == pytest.approx(padded_share(pool), rel=0.03)
+    assert padded_share(chosen) == pytest.approx(padded_share(pool), rel=0.05)
 
 
 def test_our_environment_is_that_of_the_workflow():
