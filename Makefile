@@ -9,8 +9,10 @@ RUN ?= .
 NAME ?= demo
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH := PYTHONPATH=workflow/scripts $(BIN)/python benchmarks
+MEASURED := docs/results/benchmarks
 
-.PHONY: help demo test lint format minilm torture accept lock clean docs
+.PHONY: help demo test lint format minilm torture accept lock clean docs bench
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -39,6 +41,18 @@ minilm: $(VENV)/run.stamp ## real Wikipedia and GLUE from ./data, a small real t
 
 torture: $(VENV)/dev.stamp ## kill a run KILLS times and compare its end with an undisturbed run
 	$(BIN)/python tests/torture.py --kills $(KILLS) $(TORTURE_FLAGS)
+
+bench: $(VENV)/run.stamp ## measure ours beside two peers: docs/results/benchmarks, the tables of docs/performance.md
+	@echo "bench: about 15 minutes on 2 cores that do nothing else"
+	$(BENCH)/pretraining.py --size full --json $(MEASURED)/pretraining.json
+	$(BENCH)/pretraining.py --size demo --json $(MEASURED)/pretraining-demo.json
+	$(BENCH)/finetuning.py --stage finetuning --json $(MEASURED)/finetuning.json
+	$(BENCH)/finetuning.py --stage scoring --json $(MEASURED)/scoring.json
+	$(BENCH)/finetuning.py --stage direct --tasks sst2 --json $(MEASURED)/direct.json
+	$(BENCH)/startup.py --json $(MEASURED)/startup.json
+	$(BENCH)/pipeline.py --json $(MEASURED)/pipeline.json
+	$(BENCH)/cost.py --measured $(MEASURED)/pretraining.json --json $(MEASURED)/cost.json
+	$(BIN)/python tests/check_docs.py --write
 
 accept: $(VENV)/run.stamp ## SINCE=<commit>: keep that commit's results though the code has changed (docs/reliability.md)
 	test -n "$(SINCE)"

@@ -27,7 +27,34 @@ def table_of(path: Path) -> str:
     if path.name == "summary.md":
         return path.read_text(encoding="utf-8").strip().split("\n\n")[-1]
     figures = json.loads(path.read_text(encoding="utf-8"))
+    if path.parent.name == "benchmarks":
+        return benchmark_tables(figures)
     return torture_table(figures) if "kills" in figures else table_of_figures(figures)
+
+
+def benchmark_tables(figures: dict) -> str:
+    """Return each list of rows that a benchmark wrote as a table, and under them what it was measured on."""
+    parts = [table_of_rows(rows) for rows in figures.values() if isinstance(rows, list)]
+    if "machine" in figures:
+        torch = figures["versions"]["torch"]
+        share = (
+            f"; fastest product of matrices {figures['peak_gigaflops']} GFLOP/s" if "peak_gigaflops" in figures else ""
+        )
+        repeats = f", {figures['repeats']} repeats" if "repeats" in figures else ""
+        parts.append(f"{figures['machine']}, {figures['threads']} threads, PyTorch {torch}{repeats}{share}.")
+        parts.append(f"`{figures['command'].split(' --json')[0]}` at {(figures['git_commit'] or 'no commit')[:12]}")
+    return "\n\n".join(parts)
+
+
+def table_of_rows(rows: list[dict]) -> str:
+    """Return rows that share their keys as a table, numbers to the right."""
+    keys = list(rows[0])
+    lines = [[key.replace("_", " ") for key in keys]]
+    lines.append(["---" if isinstance(rows[0][key], str) else "--:" for key in keys])
+    lines += [
+        [value if isinstance(value, str) else f"{value:,}" for value in (row[key] for key in keys)] for row in rows
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def table_of_figures(figures: dict) -> str:

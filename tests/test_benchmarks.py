@@ -8,11 +8,14 @@ import json
 import re
 from operator import itemgetter
 
+import cost
 import finetuning
 import numpy as np
 import peers
+import pipeline
 import pretraining
 import pytest
+import startup
 import torch
 import ways
 import workload
@@ -242,3 +245,43 @@ def test_ways_are_compared_for_the_same_work():
     assert (theirs["seconds"], ours["seconds"]) == (40, 20)
     assert (ours["times_coursework"], ours["examples_per_second"], ours["tokens_per_second"]) == (2, 5, 35)
     assert ours["percent_of_peak"] == 50
+
+
+def test_every_step_starts(tmp_path):
+    """What the start-up of a step is measured by is a program; models are built by every step that trains or scores."""
+    for step in ("finetune", "score_model", "prepare_task"):
+        compile(startup.sources(step, workload.size_of("demo")), step, "exec")
+    size = workload.size_of("demo")
+    startup.write_models(size, tmp_path)
+    seconds, cpu_seconds = startup.start(startup.sources("score_model", size), tmp_path)
+    assert seconds > 0 and cpu_seconds > 0
+    with pytest.raises(RuntimeError, match="exit status 1"):
+        startup.start("raise SystemExit(1)", tmp_path)
+    assert set(startup.BUILDS) <= {path.stem for path in startup.SCRIPTS.glob("*.py")}
+
+
+def test_the_loops_of_a_run_are_counted(tmp_path):
+    """Seconds times threads of every training and scoring, each kind by itself."""
+    for name, figures in {
+        "teacher/metrics": {"provenance": {"train_seconds": 5.0, "threads": 2}},
+        "models/scratch/rte/seed1/metrics": {"provenance": {"train_seconds": 3.0, "threads": 1}},
+        "models/direct/rte/seed1/metrics": {"provenance": {"train_seconds": 4.0, "threads": 1}},
+        "predictions/direct/rte/seed1": {"predict_seconds": 0.5, "provenance": {"threads": 1}},
+    }.items():
+        path = tmp_path / f"{name}.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(figures))
+    rows = pipeline.core_seconds_of_loops(tmp_path)
+    assert [(row["jobs"], row["core_seconds"]) for row in rows] == [(1, 10.0), (0, 0), (2, 7.0), (1, 0.5)]
+
+
+def test_the_cost_of_a_run_is_what_its_flops_take():
+    """661 M slots at 40 % of an H100 take 17.5 minutes, so that what is filled of them takes two thirds of that."""
+    measured = {"machine": "a CPU", "rows": [{"way": "ours", "tokens_per_second": 1000}]}
+    rows = cost.hours(measured)
+    on_h100, on_cpu = rows[0], rows[3]
+    assert on_h100["million_tokens"] / on_h100["tokens_per_second"] * 1e6 == pytest.approx(0.677 * 17.5 * 60, rel=0.01)
+    assert (on_cpu["hours"], on_cpu["rate_is"]) == (round(on_cpu["million_tokens"] * 1e6 / 1000 / 3600, 1), "measured")
+    assert cost.num_parameters(workload.size_of("full")) == pytest.approx(67e6, rel=0.01)
+    for row in cost.processes():
+        assert row["speedup_on_8"] < 8
