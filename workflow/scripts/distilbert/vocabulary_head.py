@@ -67,35 +67,41 @@ class _VocabularyLosses(torch.autograd.Function):
 
 
 def _plain(student, teacher, targets, T, kl_weight, mlm_weight, needs_gradient) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Return KL, MLM and the gradients of hidden states, weight and bias (none unless needed), all float32."""
-    hidden, weight, bias = student
-    teacher_hidden, teacher_weight, teacher_bias = teacher
-    kl, mlm = hidden.new_zeros((), dtype=torch.float32), hidden.new_zeros((), dtype=torch.float32)
-    gradients = [torch.zeros_like(tensor, dtype=torch.float32) for tensor in student] if needs_gradient else []
-    rows = max(1, CHUNK_LOGITS[hidden.device.type] // weight.shape[0])
-    for start in range(0, len(hidden), rows):
-        part = slice(start, start + rows)
-        logits = F.linear(hidden[part], weight, bias).float()  # (n, V)
-        soft_targets = F.linear(teacher_hidden[part], teacher_weight, teacher_bias).float().div_(T)
-        # KL = sum_v p_v (t_v - s_v) - lse(t) + lse(s), with t and s the softened logits and p = softmax(t).
-        teacher_lse = soft_targets.logsumexp(1, keepdim=True)
-        difference = soft_targets - logits / T
-        soft_targets.sub_(teacher_lse).exp_()
-        difference.mul_(soft_targets)
-        student_lse = (logits / T).logsumexp(1, keepdim=True)
-        kl += (difference.sum(1) - teacher_lse.squeeze(1) + student_lse.squeeze(1)).sum() * T**2
-        chosen = (targets[part] >= 0).nonzero().squeeze(1)
-        words, target_logits = targets[part][chosen], logits[chosen]
-        log_probabilities = target_logits.log_softmax(1)  # (m, V)
-        mlm -= log_probabilities.gather(1, words[:, None]).sum()
-        if needs_gradient:
-            gradient = logits.div_(T).sub_(student_lse).exp_().sub_(soft_targets).mul_(kl_weight * T)
-            hard = log_probabilities.exp_()
-            hard.scatter_add_(1, words[:, None], hard.new_full((len(words), 1), -1.0))
-            gradient.index_add_(0, chosen, hard, alpha=mlm_weight)
-            gradients[0][part] = gradient @ weight
-            gradients[1].addmm_(gradient.T, hidden[part].float())
-            gradients[2] += gradient.sum(0)
+    """Return KL, MLM and the gradients of hidden states, weight and bias (none unless needed).
+
+    Matrix products take and give the precision of autocast, or else that of the hidden states; all else is float32.
+    """
+    precision = _precision_of_products(student[0])
+    with torch.autocast(student[0].device.type, enabled=False):
+        hidden, weight, bias = (tensor.detach().to(precision) for tensor in student)
+        teacher_hidden, *teacher_head = (tensor.detach().to(precision) for tensor in teacher)
+        kl, mlm = hidden.new_zeros((), dtype=torch.float32), hidden.new_zeros((), dtype=torch.float32)
+        gradients = [torch.zeros_like(tensor, dtype=torch.float32) for tensor in student] if needs_gradient else []
+        rows = max(1, CHUNK_LOGITS[hidden.device.type] // weight.shape[0])
+        for start in range(0, len(hidden), rows):
+            part = slice(start, start + rows)
+            logits = F.linear(hidden[part], weight, bias).float()  # (n, V)
+            soft_targets = F.linear(teacher_hidden[part], *teacher_head).float().div_(T)
+            # KL = sum_v p_v (t_v - s_v) - lse(t) + lse(s), with t and s the softened logits and p = softmax(t).
+            teacher_lse = soft_targets.logsumexp(1, keepdim=True)
+            difference = soft_targets - logits / T
+            soft_targets.sub_(teacher_lse).exp_()
+            difference.mul_(soft_targets)
+            student_lse = (logits / T).logsumexp(1, keepdim=True)
+            kl += (difference.sum(1) - teacher_lse.squeeze(1) + student_lse.squeeze(1)).sum() * T**2
+            chosen = (targets[part] >= 0).nonzero().squeeze(1)
+            words, target_logits = targets[part][chosen], logits[chosen]
+            log_probabilities = target_logits.log_softmax(1)  # (m, V)
+            mlm -= log_probabilities.gather(1, words[:, None]).sum()
+            if needs_gradient:
+                gradient = logits.div_(T).sub_(student_lse).exp_().sub_(soft_targets).mul_(kl_weight * T)
+                hard = log_probabilities.exp_()
+                hard.scatter_add_(1, words[:, None], hard.new_full((len(words), 1), -1.0))
+                gradient.index_add_(0, chosen, hard, alpha=mlm_weight)
+                gradients[2] += gradient.sum(0)
+                gradient = gradient.to(precision)
+                gradients[0][part] = gradient @ weight
+                _add_product_(gradients[1], gradient.T, hidden[part])
     return kl, mlm, gradients
 
 
@@ -104,14 +110,13 @@ def _with_kernel(
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Return what `_plain` returns; nothing here waits for the GPU.
 
-    Matrix products take and give the precision of autocast, or else that of the hidden states, and add up in float32,
-    as do the kernel and the gradients of weight and bias over the chunks. The gradient of the hidden states is
-    of the products' precision.
+    The gradients of weight and bias add up over the chunks in float32, as products and kernel do within; that of
+    the hidden states is of the products' precision.
     """
     from distilbert.vocabulary_kernel import kl_and_mlm_  # here because only a GPU's installation has Triton
 
     device, num_words = student[0].device, len(student[1])
-    precision = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else student[0].dtype
+    precision = _precision_of_products(student[0])
     with torch.autocast(device.type, enabled=False):
         hidden, weight, bias = _padded(*student, precision)  # (N, D), (P, D), (P,)
         teacher_hidden, *teacher_head = _padded(*teacher, precision)
@@ -145,6 +150,11 @@ def _with_kernel(
     return kl, mlm, [hidden_gradient, weight_gradient[:num_words], bias_gradient[:num_words]]
 
 
+def _precision_of_products(hidden: Tensor) -> torch.dtype:
+    device = hidden.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+
+
 def _padded(hidden: Tensor, weight: Tensor, bias: Tensor, precision: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """Return all three in a precision, with words of weight and bias 0 up to a multiple of WORDS_MULTIPLE."""
     num_added = -len(weight) % WORDS_MULTIPLE
@@ -153,11 +163,13 @@ def _padded(hidden: Tensor, weight: Tensor, bias: Tensor, precision: torch.dtype
 
 
 def _add_product_(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add the product of two matrices to a float32 matrix, in one matrix product without rounding in between."""
+    """Add the product of two matrices to a float32 matrix, without rounding in between where PyTorch can."""
     if left.dtype == total.dtype:
         total.addmm_(left, right)
+    elif total.is_cuda:
+        torch.addmm(total, left, right, out_dtype=total.dtype, out=total)
     else:
-        torch.addmm(total, left, right, out_dtype=total.dtype, out=total)  # PyTorch has it for CUDA alone
+        total += left @ right
 
 
 @cache
