@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 BENCH := PYTHONPATH=workflow/scripts $(BIN)/python benchmarks
 MEASURED := docs/results/benchmarks
 
-.PHONY: help demo test lint format minilm torture accept lock clean docs bench
+.PHONY: help demo test lint format minilm torture accept lock clean docs bench bench-gpu
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -63,6 +63,10 @@ accept: $(VENV)/run.stamp ## SINCE=<commit>: keep that commit's results though t
 	grep "Nothing to be done" .accept/plan.txt; is_current=$$?; git worktree remove --force .accept; \
 	test $$is_current = 0 || { echo "accept: not all results are those of commit $(SINCE) and these settings"; exit 1; }
 	$(BIN)/snakemake --configfile config.yaml $(OVERLAYS) $(ACCEPT_FLAGS) --cores 1 --touch
+
+bench-gpu: $(VENV)/dev.stamp ## on one CUDA GPU: is the vocabulary kernel right, and how fast is everything (10 minutes)
+	$(BIN)/pytest tests/test_vocabulary_head.py
+	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/gpu.py --json docs/results/benchmarks/gpu.json
 
 lock: $(VENV)/dev.stamp ## pin the newest versions that requirements.in and requirements-dev.in allow
 	$(BIN)/pip install --quiet pip-tools
