@@ -66,7 +66,7 @@ accept: $(VENV)/run.stamp ## SINCE=<commit>: keep that commit's results though t
 
 bench-gpu: $(VENV)/dev.stamp ## on one CUDA GPU: is the vocabulary kernel right, and how fast is everything (10 minutes)
 	$(BIN)/pytest tests/test_vocabulary_head.py
-	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/gpu.py --json docs/results/benchmarks/gpu.json
+	$(BENCH)/gpu.py --json $(MEASURED)/gpu.json
 
 lock: $(VENV)/dev.stamp ## pin the newest versions that requirements.in and requirements-dev.in allow
 	$(BIN)/pip install --quiet pip-tools
