@@ -8,7 +8,8 @@ The data is laid out as the presets expect it; the tokenizer is bert-base-uncase
 
 import argparse
 import json
-from itertools import islice
+from collections.abc import Iterable, Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +40,9 @@ def main() -> None:
     articles = (
         text for path in corpus_files(arguments.data / "wikipedia").values() for _, text in read_documents(path)
     )
-    texts = list(islice(articles, NUM_ARTICLES))
-    documents = wordpiece.encode_documents(tokenizer, texts, max_length=MAX_LENGTH, chunking="first")
-    histograms["wikipedia"] = histogram([window for windows in documents for window in windows])
+    encoder = wordpiece.DocumentEncoder(tokenizer, max_length=MAX_LENGTH, chunking="first")
+    windows = chain.from_iterable(map(encoder.windows, islice(articles, NUM_ARTICLES)))
+    histograms["wikipedia"] = histogram(windows)
     lines = ",\n".join(f'  "{name}": {json.dumps(counts)}' for name, counts in histograms.items())
     LENGTHS_FILE.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
     for name, counts in histograms.items():
@@ -49,7 +50,7 @@ def main() -> None:
         print(f"{name}: {sum(counts):,} sequences of {mean:.1f} tokens on average")
 
 
-def histogram(sequences: list[list[int]]) -> list[int]:
+def histogram(sequences: Iterable[Sequence[int]]) -> list[int]:
     """Return how many sequences have 0, 1, ... MAX_LENGTH tokens."""
     return np.bincount([len(sequence) for sequence in sequences], minlength=MAX_LENGTH + 1).tolist()
 

@@ -1,8 +1,10 @@
 """WordPiece: a vocabulary that is learnt, and text that becomes ids as `transformers` would have them."""
 
 import json
+import random
 
 import pytest
+from tokenizers.normalizers import Replace
 
 from distilbert import wordpiece
 from distilbert.wordpiece import SPECIAL_TOKENS, TOKENIZER_FILE
@@ -29,6 +31,11 @@ def tokenizer(learnt, tmp_path):
 
 def ids_of(tokenizer, text: str) -> list[int]:
     return tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def windows_of(tokenizer, texts: list[str], *, max_length: int, chunking: str) -> list[list[list[int]]]:
+    encoder = wordpiece.DocumentEncoder(tokenizer, max_length=max_length, chunking=chunking)
+    return [[window.tolist() for window in encoder.windows(text)] for text in texts]
 
 
 def test_the_special_tokens_come_first(tokenizer):
@@ -63,7 +70,7 @@ def test_a_word_that_was_never_seen_is_unknown(tokenizer):
 @pytest.mark.parametrize("max_length", [8, 9, 64])
 def test_windows_are_framed_and_bounded(tokenizer, chunking, max_length):
     """Each window is [CLS] ... [SEP] of at most max_length ids, with no special token inside."""
-    documents = wordpiece.encode_documents(tokenizer, TEXTS, max_length=max_length, chunking=chunking)
+    documents = windows_of(tokenizer, TEXTS, max_length=max_length, chunking=chunking)
     assert len(documents) == len(TEXTS)
     for window in (window for windows in documents for window in windows):
         assert (window[0], window[-1]) == (CLS, SEP)
@@ -73,17 +80,15 @@ def test_windows_are_framed_and_bounded(tokenizer, chunking, max_length):
 
 def test_all_windows_together_are_the_whole_text(tokenizer):
     """Chunking "all" loses no id and repeats none; all windows but the last are full."""
-    for text, windows in zip(
-        TEXTS, wordpiece.encode_documents(tokenizer, TEXTS, max_length=8, chunking="all"), strict=True
-    ):
+    for text, windows in zip(TEXTS, windows_of(tokenizer, TEXTS, max_length=8, chunking="all"), strict=True):
         assert [i for window in windows for i in window[1:-1]] == ids_of(tokenizer, text)
         assert all(len(window) == 8 for window in windows[:-1])
 
 
 def test_the_first_window_is_the_beginning_of_the_text(tokenizer):
     """Chunking "first" keeps one window, the first of those of "all"."""
-    first = wordpiece.encode_documents(tokenizer, TEXTS, max_length=8, chunking="first")
-    every = wordpiece.encode_documents(tokenizer, TEXTS, max_length=8, chunking="all")
+    first = windows_of(tokenizer, TEXTS, max_length=8, chunking="first")
+    every = windows_of(tokenizer, TEXTS, max_length=8, chunking="all")
     assert first == [windows[:1] for windows in every]
 
 
@@ -91,16 +96,114 @@ def test_an_exact_fit_is_one_window(tokenizer):
     """A text that fills a window leaves no empty second one, and a text without a word has none."""
     ids = ids_of(tokenizer, TEXTS[0])
     for chunking in ("first", "all"):
-        windows = wordpiece.encode_documents(
-            tokenizer, [TEXTS[0], "", "  "], max_length=len(ids) + 2, chunking=chunking
-        )
+        windows = windows_of(tokenizer, [TEXTS[0], "", "  "], max_length=len(ids) + 2, chunking=chunking)
         assert windows == [[[CLS, *ids, SEP]], [], []]
+
+
+# Letters with which something goes wrong where texts are cut, cleaned or lowered carelessly.
+NASTY_LETTERS = [
+    *(chr(code) for code in range(0x80)),  # controls, punctuation, letters
+    *"   ,.-'abcABC",  # more of what is common, so that there are words at all
+    *"\x85\xa0\xad\u1680\u2003\u2028\u2029\u200b\u200d\u202e\u2060\u3000\ufeff\ufffd\ue000\U0010ffff",
+    *"éÉñÅßİıΣσςﬁǆ½²٣≠≮\u037e\u1fef\u0301\u0308\u030a\u0338\u20e3\ufe0f",  # accents, cases, what NFD changes
+    *"漢字かな한국שלוםمی，。！？“”—…«»¿·€№",  # of other writings, and their punctuation
+    *"😀🇫🇷👩🏽𝒜𠀀",  # beyond the first plane
+]
+NASTY_TEXTS = [
+    "Ångström's café, naïve\u0301 re\u0301sume\u0301!  (A)\tB\n\nC\r\nD",
+    "漢字かな交じり文 mixed漢字words 한국어 文章，。",
+    "family 👨\u200d👩\u200d👧 grin😀flag🇫🇷 e=mc² ½ №5 €3.50 10%-20% don't... [SEP] [MASK]ed",
+    "zero\u200bwidth soft\xadhyphen nbsp\xa0here one\u2028two\x85three\0four\x1cfive \x01 \ufffd \u0301 end",
+    "a word of " + "x" * 100 + " " + "y" * 101 + " " + "é" * 150 + "," + "z" * 5000 + " letters",
+    " \n\t\r  ",
+    "\x00" * 300 + " behind " + "\x01 " * 300 + " chunks without an id",
+    "a" + " " * 1000 + "b" + "\n" * 1000 + "c" + "\t" * 1000 + "d",
+    "!" * 500,
+]
+
+
+def nasty_texts() -> list[str]:
+    """Return the texts above and 400 of random letters, from no letter to 600."""
+    draw = random.Random(0)
+    return NASTY_TEXTS + ["".join(draw.choices(NASTY_LETTERS, k=draw.randrange(600))) for _ in range(400)]
+
+
+@pytest.fixture(scope="module")
+def nasty() -> dict[str, str]:
+    """Return tokenizers whose vocabularies hold most of the nasty letters, as JSON: of lower case, and cased."""
+    texts = nasty_texts() + TEXTS
+    return {
+        name: wordpiece.learn(lambda: texts, vocab_size=1500, lowercase=name == "lower").to_str()
+        for name in ("lower", "cased")
+    }
+
+
+NORMALIZERS = {
+    "lower": {},
+    "cased": {},
+    "accents kept in lower case": {"strip_accents": False},
+    "not cleaned": {"clean_text": False, "handle_chinese_chars": False},
+}
+
+
+@pytest.mark.parametrize("normalizer", NORMALIZERS)
+@pytest.mark.parametrize("max_length", [3, 16, 128])
+def test_the_ids_are_those_of_whole_texts(tmp_path, nasty, normalizer, max_length):
+    """Cut at spaces and remembered, a text has exactly the ids that the tokenizer gives to it as a whole."""
+    path, texts, room = tmp_path / TOKENIZER_FILE, nasty_texts(), max_length - 2
+    values = json.loads(nasty["cased" if normalizer == "cased" else "lower"])
+    values["normalizer"] |= NORMALIZERS[normalizer]
+    path.write_text(json.dumps(values))
+    tokenizer = wordpiece.load(path)
+    whole = [ids_of(tokenizer, text) for text in texts]
+    assert len({i for ids in whole for i in ids}) > 500
+    every = windows_of(tokenizer, texts, max_length=max_length, chunking="all")
+    first = windows_of(tokenizer, texts, max_length=max_length, chunking="first")
+    for text, ids, windows, beginning in zip(texts, whole, every, first, strict=True):
+        assert windows == [[CLS, *ids[i : i + room], SEP] for i in range(0, len(ids), room)], text[:50]
+        assert beginning == windows[:1], text[:50]
+
+
+def test_the_ids_are_those_of_transformers(tmp_path, nasty):
+    """The windows are those of a BertTokenizerFast that truncates, or that returns what overflows as well."""
+    from transformers import BertTokenizerFast
+
+    (tmp_path / TOKENIZER_FILE).write_text(nasty["lower"])
+    tokenizer = wordpiece.load(tmp_path / TOKENIZER_FILE)
+    theirs = BertTokenizerFast.from_pretrained(tmp_path, do_lower_case=True)
+    # They read the letters "[SEP]" as the special token, and give one empty window to a text without a word.
+    texts = [text for text in nasty_texts() if "[" not in text and ids_of(tokenizer, text)]
+    for chunking, options in {"first": {}, "all": {"return_overflowing_tokens": True}}.items():
+        expected = theirs(texts, truncation=True, max_length=16, **options)["input_ids"]
+        documents = windows_of(tokenizer, texts, max_length=16, chunking=chunking)
+        assert [window for windows in documents for window in windows] == expected
+
+
+def test_forgetting_changes_no_id(tokenizer, monkeypatch):
+    """A text of more distinct chunks than are remembered, or of longer ones, has the same ids."""
+    expected = windows_of(tokenizer, TEXTS, max_length=64, chunking="all")
+    monkeypatch.setattr(wordpiece, "MAX_CHUNKS", 3)
+    monkeypatch.setattr(wordpiece, "MAX_CHUNK_LETTERS", 4)
+    assert windows_of(tokenizer, TEXTS, max_length=64, chunking="all") == expected
+
+
+def test_a_tokenizer_that_looks_across_spaces_gets_whole_texts(tokenizer):
+    """A vocabulary with a word that holds a space, and one whose normalizer takes spaces away, keep their ids."""
+    tokenizer.add_tokens(["old river"])
+    text = "the old river under the old bridge"
+    ids = ids_of(tokenizer, text)
+    assert tokenizer.token_to_id("old river") in ids
+    assert windows_of(tokenizer, [text], max_length=64, chunking="all") == [[[CLS, *ids, SEP]]]
+    assert windows_of(tokenizer, [text], max_length=4, chunking="first") == [[[CLS, *ids[:2], SEP]]]
+    tokenizer.normalizer = Replace(" ", "")
+    ids = ids_of(tokenizer, "ol d ri ver")
+    assert windows_of(tokenizer, ["ol d ri ver"], max_length=64, chunking="all") == [[[CLS, *ids, SEP]]]
 
 
 def test_special_tokens_in_a_text_are_read_as_text(tokenizer):
     """The letters "[SEP]" or "[MASK]" in an article or an example never become the special token."""
     text = "the [SEP] river [MASK] bridge [CLS] bird [PAD]"
-    (window,) = wordpiece.encode_documents(tokenizer, [text], max_length=64, chunking="all")[0]
+    (window,) = windows_of(tokenizer, [text], max_length=64, chunking="all")[0]
     assert not (SPECIAL_IDS - {1}) & set(window[1:-1])
     (pair,) = wordpiece.encode_examples(tokenizer, [(text, text)], max_length=200)
     assert pair.count(SEP) == 2
@@ -129,7 +232,7 @@ def test_the_longer_sentence_is_cut_first(tokenizer):
 def test_truncation_of_examples_does_not_stay_on(tokenizer):
     """Documents encoded after examples are not cut by the examples' length."""
     wordpiece.encode_examples(tokenizer, [(TEXTS[0],)], max_length=8)
-    (window,) = wordpiece.encode_documents(tokenizer, [TEXTS[0]], max_length=100, chunking="all")[0]
+    (window,) = windows_of(tokenizer, [TEXTS[0]], max_length=100, chunking="all")[0]
     assert len(window) > 8
 
 

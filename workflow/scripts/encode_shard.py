@@ -6,7 +6,6 @@ masking draws its targets (Sanh et al. 2019, section 3).
 """
 
 import time
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,8 @@ from distilbert.files import write_sealed_json
 from distilbert.sources import read_documents, split_of
 from distilbert.tokens import write_shard
 
-DOCUMENTS_PER_CALL = 1000
+# Each count goes through the whole vocabulary, and takes eight bytes for each token.
+SEQUENCES_PER_COUNT = 10_000
 
 
 def main(
@@ -34,18 +34,13 @@ def main(
     started = time.time()
     encoder = wordpiece.load(tokenizer)
     vocabulary = wordpiece.vocabulary_of(encoder)
+    documents = wordpiece.DocumentEncoder(encoder, max_length=settings["max_length"], chunking=settings["chunking"])
     sequences: dict[str, list[np.ndarray]] = {"train": [], "validation": [], "test": []}
     num_documents = 0
-    stream = read_documents(corpus)
-    while documents := list(islice(stream, DOCUMENTS_PER_CALL)):
-        num_documents += len(documents)
-        texts = [text for _, text in documents]
-        encoded = wordpiece.encode_documents(
-            encoder, texts, max_length=settings["max_length"], chunking=settings["chunking"]
-        )
-        for (identity, _), windows in zip(documents, encoded, strict=True):
-            split = split_of(identity, **settings["split"])
-            sequences[split] += [np.array(ids, np.uint16) for ids in windows if len(ids) >= settings["min_length"]]
+    for identity, text in read_documents(corpus):
+        num_documents += 1
+        split = split_of(identity, **settings["split"])
+        sequences[split] += [ids for ids in documents.windows(text) if len(ids) >= settings["min_length"]]
     if num_documents == 0:
         raise ValueError(f"{corpus}: no document with any text")
 
@@ -53,8 +48,9 @@ def main(
     for split, path in (("train", train), ("validation", validation), ("test", test)):
         files[split] = write_shard(path, ({"input_ids": ids} for ids in sequences[split]), vocabulary)
     counts = np.zeros(vocabulary.size, dtype=np.int64)
-    for ids in sequences["train"]:
-        counts += np.bincount(ids, minlength=vocabulary.size)
+    for start in range(0, len(sequences["train"]), SEQUENCES_PER_COUNT):
+        some = np.concatenate(sequences["train"][start : start + SEQUENCES_PER_COUNT])
+        counts += np.bincount(some, minlength=vocabulary.size)
     seconds = time.time() - started
     tokens = sum(file["tokens"] for file in files.values())
     record = runlog.provenance(settings, code, started=started, tokens_per_second=round(tokens / seconds))

@@ -3,9 +3,13 @@
 The special tokens keep their meaning to the model alone: the letters "[SEP]" in an article are read as text.
 """
 
+import re
+import string
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 from tokenizers import Tokenizer
 from tokenizers.decoders import WordPiece as WordPieceDecoder
 from tokenizers.models import WordPiece
@@ -19,6 +23,13 @@ from distilbert.tokens import Vocabulary
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 TOKENIZER_FILE = "tokenizer.json"
+
+ID_BYTES = 2  # of a uint16
+# What BERT's tokenizer splits a chunk of printable ASCII into: every sign of punctuation is a word of its own.
+WORDS = re.compile("[{0}]|[^{0}]+".format(re.escape(string.punctuation)))
+# Distinct chunks whose ids are kept, and the letters of the longest: about 80 MB.
+MAX_CHUNKS = 2**19
+MAX_CHUNK_LETTERS = 40
 
 
 def learn(read_texts: Callable[[], Iterable[str]], *, vocab_size: int, lowercase: bool) -> Tokenizer:
@@ -120,23 +131,85 @@ def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
     return Vocabulary(tokenizer.get_vocab_size(), pad=pad, unk=unk, cls=cls, sep=sep, mask=mask)
 
 
-def encode_documents(
-    tokenizer: Tokenizer, texts: list[str], *, max_length: int, chunking: str
-) -> list[list[list[int]]]:
-    """Return for each text its windows of at most `max_length` ids, each as [CLS] ... [SEP].
+class DocumentEncoder:
+    """Texts turned into windows of at most `max_length` ids, each as [CLS] ... [SEP].
 
     chunking: "first" keeps a text's first window, "all" cuts the whole text into windows side by side (the
         paper). A text without a word has no window.
+
+    The ids are those that the tokenizer gives to whole texts. BERT's own tokenizer never looks across a space, so
+    texts are cut at their spaces and it is asked once for each distinct chunk; any other kind gets whole texts.
     """
-    vocabulary, room = vocabulary_of(tokenizer), max_length - 2
-    encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-    documents = []
-    for ids in (item.ids for item in encoded):
-        end = len(ids) if chunking == "all" else min(room, len(ids))
-        documents.append(
-            [[vocabulary.cls, *ids[start : start + room], vocabulary.sep] for start in range(0, end, room)]
-        )
-    return documents
+
+    def __init__(self, tokenizer: Tokenizer, *, max_length: int, chunking: str):
+        vocabulary = vocabulary_of(tokenizer)
+        self._cls, self._sep = _to_bytes([vocabulary.cls]), _to_bytes([vocabulary.sep])
+        self._room = max_length - 2
+        self._only_first = chunking == "first"
+        self._tokenizer = tokenizer
+        self._chunks = _ChunkIds(tokenizer) if _cuts_at_spaces(tokenizer) else None
+
+    def windows(self, text: str) -> list[np.ndarray]:
+        """Return the windows of a text, each (T,) uint16."""
+        ids, size = self._ids(text), self._room * ID_BYTES
+        end = min(size, len(ids)) if self._only_first else len(ids)
+        return [
+            np.frombuffer(self._cls + ids[start : start + size] + self._sep, np.uint16) for start in range(0, end, size)
+        ]
+
+    def _ids(self, text: str) -> bytes:
+        """Return the ids of a text, uint16 side by side, or at least those of its first window if no other is kept."""
+        if self._chunks is None:
+            return _encode(self._tokenizer, text)
+        # A chunk has at least one id, mostly, so the first window lies in as many chunks: the rest is left alone.
+        chunks = text.replace("\n", " ").split(" ", self._room if self._only_first else -1)
+        rest = chunks.pop() if self._only_first and len(chunks) > self._room else ""
+        ids = b"".join(map(self._chunks.__getitem__, chunks))
+        if rest and len(ids) < self._room * ID_BYTES:
+            ids += b"".join(map(self._chunks.__getitem__, rest.split(" ")))
+        return ids
+
+
+def _cuts_at_spaces(tokenizer: Tokenizer) -> bool:
+    """Return whether a tokenizer is BERT's, without words of its own that it looks for in the raw text."""
+    return (
+        isinstance(tokenizer.normalizer, BertNormalizer)
+        and isinstance(tokenizer.pre_tokenizer, BertPreTokenizer)
+        and isinstance(tokenizer.model, WordPiece)
+        and all(token.special for token in tokenizer.get_added_tokens_decoder().values())
+    )
+
+
+class _ChunkIds(dict[str, bytes]):
+    """The ids of what stands between two spaces, uint16 side by side; those not met before are found out."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self._tokenizer = tokenizer
+        # Each access to these two makes a new object, which costs more than to use it.
+        self._model, self._lowercase = tokenizer.model, tokenizer.normalizer.lowercase
+
+    def __missing__(self, chunk: str) -> bytes:
+        """Find the ids of a chunk, and keep them if it is short: a long one is rarely met again."""
+        if not (chunk.isascii() and chunk.isprintable()):
+            ids = _encode(self._tokenizer, chunk)
+        elif len(words := WORDS.findall(chunk)) == 1:
+            # What the normalizer does to such a word is known, and it takes longer than the rest.
+            ids = _to_bytes([token.id for token in self._model.tokenize(chunk.lower() if self._lowercase else chunk)])
+        else:
+            ids = b"".join([self[word] for word in words])
+        if len(self) >= MAX_CHUNKS:
+            self.clear()
+        if len(chunk) <= MAX_CHUNK_LETTERS:
+            self[chunk] = ids
+        return ids
+
+
+def _encode(tokenizer: Tokenizer, text: str) -> bytes:
+    return _to_bytes(tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids)
+
+
+def _to_bytes(ids: list[int]) -> bytes:
+    return array("H", ids).tobytes()
 
 
 def encode_examples(tokenizer: Tokenizer, texts: list[tuple[str, ...]], *, max_length: int) -> list[list[int]]:
