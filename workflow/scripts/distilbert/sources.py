@@ -1,18 +1,17 @@
 """Reading text as it comes: Wikipedia-like corpora and tables of examples, from a folder or from the Hub's layout.
 
-`datasets` reads parquet, in streaming mode, so nothing is copied into a cache. JSON lines and plain text are read
-here, line by line, because its readers of them change text without a word: its text reader ends lines (and so
-documents) at a lone carriage return and leaves a byte order mark in the first document; its JSON reader takes
-"2020-01-01" for a date, and turns a number into text once an earlier chunk of the file held text. Files packed with
-gzip, xz or zstd are unpacked first, because `datasets` reads a zstd file that was cut silently short. What cannot be
-read right is refused in one line.
+`pyarrow` reads parquet, some rows at a time; `datasets`, which does no more with it, takes two seconds to import. JSON
+lines and plain text are read here, line by line, because the readers of `datasets` change text without a word: its text
+reader ends lines (and so documents) at a lone carriage return and leaves a byte order mark in the first document; its
+JSON reader takes "2020-01-01" for a date, and turns a number into text once an earlier chunk of the file held text.
+Files packed with gzip, xz or zstd are unpacked first, because `datasets` reads a zstd file that was cut silently short.
+What cannot be read right is refused in one line.
 """
 
 import codecs
 import gzip
 import hashlib
 import json
-import logging
 import lzma
 import os
 import re
@@ -209,28 +208,17 @@ JSON = json.JSONDecoder(object_pairs_hook=_with_unique_keys)  # one for all line
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, dict]]:
-    # Imported here: the Snakefile imports this module for `corpus_files`, and `datasets` takes two seconds; left to
-    # itself it also imports torch, for three more, to recognise tensors that these files cannot hold.
-    os.environ.setdefault("USE_TORCH", "0")
-    import pyarrow.parquet
-    from datasets import load_dataset
+    import pyarrow.parquet  # here: the Snakefile imports this module for `corpus_files` alone
 
-    logging.getLogger("datasets").setLevel(logging.CRITICAL)  # it prints the link's name beside what it raises
-    if not pyarrow.parquet.read_metadata(path).num_rows:  # which `datasets` does not expect
-        return
     number = 0
-    with tempfile.TemporaryDirectory() as folder:
-        # `datasets` takes a name for a pattern: asked for "a[1].parquet" it read "a1.parquet".
-        link = Path(folder, "rows.parquet")
-        link.symlink_to(path.resolve())
-        try:
-            table = load_dataset("parquet", data_files=str(link), split="train", streaming=True)
-            for batch in table.iter(PARQUET_ROWS):
-                for values in zip(*batch.values(), strict=True):
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(PARQUET_ROWS):
+                for row in batch.to_pylist():
                     number += 1
-                    yield f"row {number}", dict(zip(batch, values, strict=True))
-        except Exception as error:
-            raise ValueError(f"{f'after row {number}: ' if number else ''}{_in_one_line(error)}") from error
+                    yield f"row {number}", row
+    except Exception as error:
+        raise ValueError(f"{f'after row {number}: ' if number else ''}{_in_one_line(error)}") from error
 
 
 # The suffix of a file -> the function that yields its rows.
