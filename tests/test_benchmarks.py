@@ -240,9 +240,9 @@ def test_a_way_that_fails_is_an_error():
 
 def test_ways_are_compared_for_the_same_work():
     """A way that took the same time for half of the work is half as fast; pads are in no figure."""
-    turns = {"coursework": [ways.Turn(2.0, 5), ways.Turn(2.0, 5)], "ours": [ways.Turn(2.0, 10), ways.Turn(2.0, 10)]}
+    turns = {"coursework": [ways.Turn(2.0, 3.0, 5)] * 2, "ours": [ways.Turn(2.0, 3.0, 10)] * 2}
     theirs, ours = ways.compare(turns, work=100, unit="examples", tokens=7, flops=1e6, peak=1e7)
-    assert (theirs["seconds"], ours["seconds"]) == (40, 20)
+    assert (theirs["seconds"], ours["seconds"], ours["cpu_seconds"]) == (40, 20, 30)
     assert (ours["times_coursework"], ours["examples_per_second"], ours["tokens_per_second"]) == (2, 5, 35)
     assert ours["percent_of_peak"] == 50
 
