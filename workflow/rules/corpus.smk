@@ -1,4 +1,4 @@
-"""Corpus: from articles to token shards."""
+"""Corpus: from articles to token shards. These jobs go first: the longest chain of jobs begins with them."""
 
 if cfg("corpus.source") == "synthetic":
 
@@ -9,6 +9,7 @@ if cfg("corpus.source") == "synthetic":
             "logs/generate_corpus_shard/{shard}.log",
         benchmark:
             "benchmarks/results/generate_corpus_shard/{shard}.tsv"
+        priority: 10
         conda:
             "../../envs/train.yaml"
         params:
@@ -28,6 +29,7 @@ elif cfg("corpus.source") == "hub":
             corpus="results/corpus/{shard}.parquet",
         log:
             "logs/fetch_corpus_shard/{shard}.log",
+        priority: 10
         conda:
             "../../envs/train.yaml"
         resources:
@@ -52,6 +54,7 @@ if cfg("tokenizer.source") == "train":
             tokenizer=TOKENIZER,
         log:
             "logs/learn_vocabulary.log",
+        priority: 10
         conda:
             "../../envs/train.yaml"
         threads: 8
@@ -70,6 +73,7 @@ else:
             tokenizer=TOKENIZER,
         log:
             "logs/import_tokenizer.log",
+        priority: 10
         conda:
             "../../envs/train.yaml"
         params:
@@ -92,6 +96,7 @@ rule encode_shard:
         "logs/encode_shard/{shard}.log",
     benchmark:
         "benchmarks/results/encode_shard/{shard}.tsv"
+    priority: 10
     conda:
         "../../envs/train.yaml"
     params:
