@@ -27,7 +27,6 @@ RECORDED_PACKAGES = (
     "tokenizers",
     "pyarrow",
     "pandas",
-    "datasets",
     "transformers",
     "snakemake",
 )
