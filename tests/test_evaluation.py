@@ -81,17 +81,17 @@ def test_the_wilson_interval_has_its_known_values():
 @pytest.mark.parametrize("name,expected", [("sst2", 0.8), ("rte", 0.8), ("cola", 0.3), ("mrpc", 0.85), ("qqp", 0.85)])
 def test_each_task_is_scored_by_the_papers_metric(name, expected):
     """Accuracy for SST-2 and RTE, MCC for CoLA, the mean of accuracy and F1 for MRPC and QQP."""
-    assert task_metric({"accuracy": 0.8, "f1": 0.9, "mcc": 0.3}, TASKS[name]) == pytest.approx(expected)
+    assert task_metric({"accuracy": 0.8, "f1": 0.9, "mcc": 0.3}, TASKS[name].metric) == pytest.approx(expected)
 
 
 def test_equivalent_is_read_as_entailment_and_back():
     """A model that always says "equivalent" (MRPC 1) always says "entailment" (RTE 0), and the other way round."""
-    mrpc, rte = TASKS["mrpc"], TASKS["rte"]
+    mrpc, rte = TASKS["mrpc"].yes, TASKS["rte"].yes
     says_equivalent = np.tile([-1.0, 2.0], (4, 1))
-    on_rte = translate_logits(says_equivalent, trained_on=mrpc, evaluated_on=rte)
+    on_rte = translate_logits(says_equivalent, trained_yes=mrpc, evaluated_yes=rte)
     assert measure(on_rte, np.zeros(4))["accuracy"] == 1.0
     says_entailment = np.tile([2.0, -1.0], (4, 1))
-    on_mrpc = translate_logits(says_entailment, trained_on=rte, evaluated_on=mrpc)
+    on_mrpc = translate_logits(says_entailment, trained_yes=rte, evaluated_yes=mrpc)
     assert measure(on_mrpc, np.ones(4))["accuracy"] == 1.0
 
 
@@ -99,7 +99,7 @@ def test_tasks_with_the_same_yes_need_no_translation():
     """Between tasks whose yes is class 1, and of a task on itself, logits stay as they are."""
     logits, _ = random_case(1)
     for trained_on, evaluated_on in (("sst2", "cola"), ("mrpc", "qqp"), ("rte", "rte")):
-        translated = translate_logits(logits, trained_on=TASKS[trained_on], evaluated_on=TASKS[evaluated_on])
+        translated = translate_logits(logits, trained_yes=TASKS[trained_on].yes, evaluated_yes=TASKS[evaluated_on].yes)
         assert np.array_equal(translated, logits)
 
 
@@ -107,7 +107,7 @@ def test_tasks_with_the_same_yes_need_no_translation():
 @pytest.mark.parametrize("evaluated_on", TASKS)
 def test_yes_stays_yes(trained_on, evaluated_on):
     """What says yes in the classes of one task says yes in those of every other."""
-    tasks = {"trained_on": TASKS[trained_on], "evaluated_on": TASKS[evaluated_on]}
+    tasks = {"trained_yes": TASKS[trained_on].yes, "evaluated_yes": TASKS[evaluated_on].yes}
     logits, _ = random_case(4, 20)
     says_yes = logits.argmax(axis=1) == TASKS[trained_on].yes
     translated = translate_logits(logits, **tasks).argmax(axis=1)

@@ -1,5 +1,7 @@
 """Examples: read with their faults named, and dealt so that no test example is ever trained on."""
 
+import gzip
+import json
 import random
 
 import pyarrow as pa
@@ -7,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from distilbert.examples import Example, read_examples, split_examples
-from distilbert.tasks import TASKS
+from distilbert.tasks import TASKS, TaskData
 
 MRPC = TASKS["mrpc"]
 PROTOCOLS = ["official", "coursework"]
@@ -161,3 +163,83 @@ def test_a_wrong_row_is_refused_in_one_line(tmp_path, changes, reason):
         read_examples(path, MRPC, "train")
     assert str(caught.value).startswith(f"{path}: {reason}")
     assert "\n" not in str(caught.value)
+
+
+# --- Tables of the user's own --------------------------------------------------------------------------------------
+
+OWN = TaskData(name="mine", columns=("text",), label_names=("bad", "good"), label_column="class")
+CSV = b'id,text,class\n1,"He said ""no"", twice",good\n2,"two\nlines",0\n\n3,plain,1\n'
+TSV = b'text\tclass\nHe said "no", twice\tgood\nplain\tbad\n'
+
+
+def own(tmp_path, name: str, content: bytes) -> list[tuple[str, int]]:
+    """Return text and label of each example of a file of the user's own."""
+    path = tmp_path / name
+    path.write_bytes(content)
+    return [(example.texts[0], example.label) for example in read_examples(path, OWN, "train")]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+def test_a_csv_is_read_as_spreadsheets_write_it(tmp_path, end, bom):
+    """Commas, doubled quotation marks and lines inside a field are text; an empty line is no row; labels as names."""
+    expected = [('He said "no", twice', 1), ("two\nlines", 0), ("plain", 1)]
+    assert own(tmp_path, "a.csv", bom + CSV.replace(b"\n", end)) == expected
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_in_a_tsv_a_quotation_mark_is_a_letter(tmp_path, end):
+    """Only tabs part the columns."""
+    expected = [('He said "no", twice', 1), ("plain", 0)]
+    assert own(tmp_path, "a.tsv", TSV.replace(b"\n", end)) == expected
+    assert own(tmp_path, "b.tsv", b'text\tclass\n"open\t1\n') == [('"open', 1)]
+
+
+def test_the_other_formats_of_a_table_are_read(tmp_path):
+    """JSON lines, a JSON list, parquet, and packed files: labels as numbers, as text or by name."""
+    rows = [{"text": "a", "class": 1}, {"text": "b", "class": "0"}, {"text": "c", "class": "good"}]
+    expected = [("a", 1), ("b", 0), ("c", 1)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    assert own(tmp_path, "a.jsonl", lines) == expected
+    assert own(tmp_path, "a.json", json.dumps(rows).encode()) == expected
+    assert own(tmp_path, "a.jsonl.gz", gzip.compress(lines)) == expected
+    assert own(tmp_path, "a.csv.gz", gzip.compress(CSV))[2] == ("plain", 1)
+    write(tmp_path / "a.parquet", {"text": ["a", "b"], "class": ["bad", "good"]})
+    assert [example.label for example in read_examples(tmp_path / "a.parquet", OWN, "train")] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "name,content,reason",
+    [
+        ("a.csv", b"text,class\na,1\nb,maybe\n", "line 3: label 'maybe' is not a class of mine: 0 (bad), 1 (good)"),
+        ("a.csv", b'text,class\n"a\nb",1\nc,2\n', "line 4: label '2' is not a class of mine"),
+        ("a.csv", b"text,label\na,1\n", "line 2: no column class; it has text, label"),
+        ("a.csv", b"text,class\na,b,1\n", "line 2: 3 columns, not 2"),
+        ("a.csv", b"text,text,class\na,b,1\n", "line 1: a column stands twice in text, text, class"),
+        ("a.csv", b'text,class\na,1\n"never closed,1\n', "line 3: unexpected end of data"),
+        ("a.csv", b'text,class\n"' + b"x\n" * 70_000, "line 2: field larger than field limit"),
+        ("a.csv", b'text,class\n"a"b,1\n', "line 2: "),
+        ("a.csv", b"text,class\ncaf\xe9,1\n", "line 2: not UTF-8"),
+        ("a.csv", b"text,class\n", "no example of mine"),
+        ("a.csv", b"", "the file is empty"),
+        ("a.tsv", b"text\tclass\na\n", "line 2: 1 columns, not 2"),
+        ("a.tsv", b"text,class\na,1\n", "line 2: no column text, class; it has text,class"),
+        ("a.jsonl", b'{"text": "a", "class": 2}\n', "line 1: label 2 is not a class of mine"),
+        ("a.jsonl", b'{"text": 5, "class": 1}\n', "line 1: text is 5, not text"),
+        ("a.txt", b"text\n", "not a format that is read (.parquet, .jsonl, .json, .csv, .tsv)"),
+    ],
+)
+def test_a_wrong_own_table_is_refused_in_one_line(tmp_path, name, content, reason):
+    """A label, a column, a row or a file that cannot be meant: one line with file, line and reason."""
+    with pytest.raises(ValueError) as caught:
+        own(tmp_path, name, content)
+    assert str(caught.value).startswith(f"{tmp_path / name}: {reason}")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_name_of_a_class_is_no_label_of_glue(tmp_path):
+    """GLUE's files have one spelling: a name or a number as text is refused there."""
+    for label in ("equivalent", "1"):
+        write(tmp_path / "mrpc.parquet", GOOD | {"label": [label] * 3})
+        with pytest.raises(ValueError, match="is not a class of mrpc"):
+            read_examples(tmp_path / "mrpc.parquet", MRPC, "train")

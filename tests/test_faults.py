@@ -278,7 +278,7 @@ def test_a_foreign_checkpoint_is_read_as_it_is(model):
 def score(folder: Path, model: Path, shard: Path) -> dict[str, Path]:
     """Score a classifier on a shard; return the paths of predictions and metrics."""
     paths = {"predictions": folder / "scored.arrow", "metrics": folder / "scored.json"}
-    settings = {"task": "rte", "tasks": ["rte"], "precision": "float32"}
+    settings = {"task": "rte", "tasks": ["rte"], "yes": {"rte": 0}, "precision": "float32"}
     import_module("score_model").main(
         model=model / "model.safetensors", tests=[shard], settings=settings, code="a=b", **paths
     )
@@ -291,7 +291,8 @@ def test_no_flipped_bit_of_predictions_is_tabulated(tmp_path, task, bert_config)
     paths = score(tmp_path, tmp_path / "model", task / "test.arrow")
     tables = {name: tmp_path / name for name in ("cross_evaluation", "summary", "markdown", "record")}
     models = [{"approach": "pretrained", "task": "rte", "seed": 1}]
-    settings = {"models": models, "is_real_glue": False, "data": "demo"}
+    titles, metrics = {"rte": "RTE"}, {"rte": "accuracy"}
+    settings = {"models": models, "title": titles, "metric": metrics, "is_real_glue": False, "data": "demo"}
 
     def collect() -> None:
         lists = {name: [path] for name, path in paths.items()}

@@ -17,6 +17,7 @@ ALLOWED = {
     "config": set(),
     "digest": set(),
     "dropout": set(),
+    "evaluation": set(),
     "files": set(),
     "losses": set(),
     "masking": set(),
@@ -56,7 +57,6 @@ ALLOWED = {
     "training": {"batching", "checkpoint", "config", "optimizer", "processes", "runlog"},
     # Results.
     "inference": {"model", "task_objectives", "tokens"},
-    "evaluation": {"tasks"},
     "plotting": {"files", "tasks"},
     # What training steps share; only scripts stand above it.
     "steps": {
@@ -79,7 +79,6 @@ ALLOWED = {
         "model",
         "steps",
         "task_objectives",
-        "tasks",
         "tokens",
         "training",
     },

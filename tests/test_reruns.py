@@ -48,6 +48,23 @@ PROJECTS = {
         "finetune": {"seeds": [1, 2]},
         "direct_distillation": {"teacher": "raw"},
     },
+    "custom": {
+        "tasks": {
+            "names": ["reviews", "sst2"],
+            "custom": {
+                "reviews": {
+                    "title": "Reviews",
+                    "columns": ["text"],
+                    "label_column": "label",
+                    "label_names": ["negative", "positive"],
+                    "yes_class": 1,
+                    "metric": "accuracy",
+                    "train": "data/reviews/train.csv",
+                    "test": "data/reviews/test.csv",
+                }
+            },
+        },
+    },
     "hub": {
         "corpus": {"source": "hub", "hub": {"num_shards": 3}},
         "tokenizer": {"source": "hub"},
@@ -74,7 +91,8 @@ def jobs_of(config: dict, shards: list[str] | None = None) -> dict[str, list[str
     if sources["corpus"] in origin:
         jobs |= {f"{origin[sources['corpus']]}_corpus_shard {shard}": [] for shard in shards}
     if sources["tasks"] in origin:
-        jobs |= {f"{origin[sources['tasks']]}_task {task}": [] for task in tasks}
+        glue = [task for task in tasks if task not in config["tasks"]["custom"]]
+        jobs |= {f"{origin[sources['tasks']]}_task {task}": [] for task in glue}
     jobs[vocabulary] = ["*_corpus_shard *"] if sources["tokenizer"] == "train" else []
     jobs |= {f"encode_shard {shard}": [f"*_corpus_shard {shard}", vocabulary] for shard in shards}
     jobs[teacher] = [vocabulary, "encode_shard *"] if sources["teacher"] == "train" else [vocabulary]
@@ -192,6 +210,12 @@ STAGES = {
     "tasks.max_length": ("prepare_task *",),
     "tasks.max_train_examples": ("prepare_task *",),
     "tasks.note": ("collect_results",),
+    "tasks.custom.reviews.columns": ("prepare_task reviews",),
+    "tasks.custom.reviews.label_column": ("prepare_task reviews",),
+    "tasks.custom.reviews.label_names": ("prepare_task reviews",),
+    "tasks.custom.reviews.yes_class": ("score_model *",),
+    "tasks.custom.reviews.metric": ("collect_results",),
+    "tasks.custom.reviews.title": ("collect_results", "plot_training_curves"),
     "finetune": ("finetune *",),
     "finetune.precision": ("finetune *", "score_model *"),
     "direct_distillation": ("distill_task *",),
@@ -215,6 +239,10 @@ PARAMS = {
     "tasks.note": "data",
     "tasks.synthetic.": "",
     "tasks.hub.": "",
+    "tasks.custom.reviews.": "",
+    "tasks.custom.reviews.yes_class": "yes.reviews",
+    "tasks.custom.reviews.metric": "metric.reviews",
+    "tasks.custom.reviews.title": "title.reviews",
     "finetune.": "training.",
     "direct_distillation.": "training.",
 }
@@ -228,6 +256,12 @@ OTHER_VALUES = {
     "student.teacher_layers": [0],
     "tasks.split": "coursework",
     "tasks.note": "a subset",
+    "tasks.custom.reviews.columns": ["first", "second"],
+    "tasks.custom.reviews.label_column": "stars",
+    "tasks.custom.reviews.label_names": ["bad", "good"],
+    "tasks.custom.reviews.yes_class": 0,
+    "tasks.custom.reviews.metric": "mcc",
+    "tasks.custom.reviews.title": "Film reviews",
 }
 
 
@@ -473,6 +507,10 @@ NOTHING = (
     Case("a new module that no step imports", edit=add_module),
     Case("an overlay with the values that hold already", overlay=merged(DEFAULT, PROJECTS["own"])),
     Case("the keys of config.yaml in reverse order", edit=reorder_config),
+    Case(
+        "a task of one's own described, but not named",
+        overlay={"tasks": {"custom": {"mine": PROJECTS["custom"]["tasks"]["custom"]["reviews"]}}},
+    ),
     Case("a number spelled otherwise (5 for 5.0)", overlay={"pretrain": {"alpha_ce": 5, "learning_rate": 0.002}}),
     Case("--cores 1", arguments=("--cores", "1")),
     Case("--set-threads", arguments=("--set-threads", "pretrain=3", "learn_vocabulary=1")),
@@ -535,6 +573,31 @@ SOMETHING = (
         FILE_CHANGED,
         edit=touch("data/tasks/sst2/train-*"),
         arguments=("--max-checksum-file-size", "10"),
+    ),
+    Case(
+        "the training file of a task of one's own changed",
+        ("prepare_task reviews",),
+        FILE_CHANGED,
+        project="custom",
+        edit=lambda project: (project.folder / "data/reviews/train.csv").write_text("other\n"),
+    ),
+    *(
+        Case(
+            f"the {key} file of a task of one's own moved",
+            ("prepare_task reviews",),
+            INPUTS_CHANGED,
+            project="custom",
+            edit=copy_folder("data/reviews", "data/moved"),
+            overlay={"tasks": {"custom": {"reviews": {key: f"data/moved/{key}.csv"}}}},
+            keys=(f"tasks.custom.reviews.{key}",),
+        )
+        for key in ("train", "test")
+    ),
+    Case(
+        "a task of one's own removed",
+        ("score_model *", "verify_exports", "plot_training_curves"),
+        project="custom",
+        overlay={"tasks": {"names": ["sst2"]}},
     ),
     Case(
         "a corpus file changed", ("learn_vocabulary", "encode_shard a"), FILE_CHANGED, edit=cut("data/corpus/a.jsonl")
@@ -775,7 +838,7 @@ LIBRARY = {
     "processes": (*TRAININGS, "score_model *"),
     "training": (*TRAININGS, "score_model *"),
     "steps": TRAININGS,
-    "tasks": (*ON_TASKS, "generate_*", "prepare_task *", "score_model *", "collect_results", "plot_*"),
+    "tasks": ("generate_*", "prepare_task *", "collect_results", "plot_*"),
     "metrics": (*ON_TASKS, "collect_results"),
     "evaluation": ("score_model *", "collect_results"),
     "plotting": ("plot_*",),
@@ -799,10 +862,11 @@ def setting_cases() -> list[Case]:
     """Return a case for each value of the config, in the first project whose sources give it a meaning."""
     structural = {key for case in SOMETHING for key in case.keys}
     cases = [unused_settings_case(project) for project in PROJECTS]
+    own = merged(DEFAULT, PROJECTS["own"])
     for project in PROJECTS:
         config = merged(DEFAULT, PROJECTS[project])
         for key in keys_of(config):
-            is_new = project == "own" or not is_used(merged(DEFAULT, PROJECTS["own"]), key)
+            is_new = project == "own" or key not in keys_of(own) or not is_used(own, key)
             if key not in structural and is_used(config, key) and is_new:
                 cases.append(setting_case(project, key))
     return cases
@@ -856,9 +920,10 @@ def write_data(folder: Path) -> None:
 
 
 def write_empty_data(folder: Path) -> None:
-    """Write empty files in the places of a corpus, two tasks, a tokenizer and a teacher."""
+    """Write empty files in the places of a corpus, three tasks, a tokenizer and a teacher."""
     names = [f"corpus/{shard}.jsonl" for shard in FOLDER_SHARDS]
     names += [f"tasks/{t}/{split}-00000-of-00001.parquet" for t in ("sst2", "rte") for split in ("train", "validation")]
+    names += ["reviews/train.csv", "reviews/test.csv"]
     names += ["tokenizer/tokenizer.json", "teacher/model.safetensors", "teacher/config.json"]
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -918,9 +983,9 @@ def test_an_edit_plans_exactly_what_it_made_stale(case, outcomes):
 
 
 def test_the_cases_cover_every_setting_and_each_has_a_name():
-    """A key of the config that no case edits is found here; so are two cases of one name."""
+    """A key of the config, or of an own task, that no case edits is found here; so are two cases of one name."""
     edited = {key for case in CASES for key in case.keys}
-    assert edited == set(keys_of(DEFAULT))
+    assert edited == set(keys_of(DEFAULT)) | set(keys_of(PROJECTS["custom"]))
     assert len({case.name for case in CASES}) == len(CASES)
 
 

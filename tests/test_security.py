@@ -271,13 +271,22 @@ def test_a_repository_is_accepted(repository):
         ("['tasks']['names'][0]", {"tasks": {"names": ["../../evil"]}}),
         ("['finetune']['seeds'][0]", {"finetune": {"seeds": ["../../evil"]}}),
         ("['finetune']['seeds'][0]", {"finetune": {"seeds": [-1]}}),
+        ("['tasks']['names'][0]", {"tasks": {"names": ["a/b"]}}),
+        ("['tasks']['names'][0]", {"tasks": {"names": [".."]}}),
+        ("['tasks']['names'][0]", {"tasks": {"names": ["a.b"]}}),
+        ("['tasks']['names'][0]", {"tasks": {"names": ["a b"]}}),
+        ("['tasks']['names'][0]", {"tasks": {"names": ["a\n"]}}),
+        ("['tasks']['names'][0]", {"tasks": {"names": ["Reviews"]}}),
+        ("['tasks']['names'][0]", {"tasks": {"names": ["x" * 41]}}),
+        ("['tasks']['custom']", {"tasks": {"custom": {"../evil": {}}}}),
+        ("['tasks']['custom']", {"tasks": {"custom": {2024: {}}}}),
         ("['seed']", None),
         ("['tasks']['folder']", {"tasks": {"folder": "a{b}"}}),
         ("['corpus']['folder']", {"corpus": {"folder": ""}}),
     ],
 )
 def test_names_that_become_paths_are_refused_by_their_key(key, section):
-    """Tasks, seeds and folders stand in file names: nothing but a known task, a number, a path without braces."""
+    """Tasks, seeds and folders stand in file names: nothing but a lower-case word, a number, a path without braces."""
     if section is None:
         config = load_configfile(ROOT / "config.yaml") | {"seed": "../1"}
         with pytest.raises(WorkflowError) as caught:
@@ -286,6 +295,55 @@ def test_names_that_become_paths_are_refused_by_their_key(key, section):
     else:
         message = refusal(**section)
     assert f"On instance{key}" in message
+
+
+OWN_TASK = {"columns": ["text"], "label_names": ["bad", "good"], "train": "a.csv", "test": "b.jsonl.gz"}
+
+
+def test_an_own_task_is_accepted():
+    """The control: what a description must have; the rest takes its default."""
+    check(tasks={"names": ["my_task-2"], "custom": {"my_task-2": dict(OWN_TASK)}})
+
+
+@pytest.mark.parametrize(
+    "key,value",
+    [
+        ("columns", []),
+        ("columns", ["a", "b", "c"]),
+        ("columns", ["a", "a"]),
+        ("columns", "text"),
+        ("label_names", ["only"]),
+        ("label_names", ["same", "same"]),
+        ("label_names", [False, True]),  # what YAML makes of [no, yes]
+        ("label_names", ["1", "0"]),
+        ("label_names", ["no", "0"]),
+        ("yes_class", 2),
+        ("yes_class", True),
+        ("metric", "f1"),
+        ("train", "a.txt"),
+        ("train", "a.zip"),
+        ("train", "a.parquet.gz"),
+        ("train", "{a}.csv"),
+        ("test", None),
+        ("test", "a.csv\n"),
+        ("title", "a|b"),
+        ("title", "two\nlines"),
+        ("title", "$x$"),
+        ("title", ""),
+    ],
+)
+def test_a_wrong_description_of_an_own_task_is_refused_by_its_key(key, value):
+    """Columns, classes, files and titles that cannot be meant: the path in the config is named."""
+    message = refusal(tasks={"custom": {"mine": OWN_TASK | {key: value}}})
+    assert f"On instance['tasks']['custom']['mine']['{key}']" in message
+
+
+@pytest.mark.parametrize("key", OWN_TASK)
+def test_an_own_task_must_say_what_it_is(key):
+    """Each key without a default is asked for by its name, and one that does not exist is refused."""
+    lacking = {name: value for name, value in OWN_TASK.items() if name != key}
+    assert f"'{key}' is a required property" in refusal(tasks={"custom": {"mine": lacking}})
+    assert "'lables' was unexpected" in refusal(tasks={"custom": {"mine": OWN_TASK | {"lables": 1}}})
 
 
 def test_a_branch_is_refused_through_snakemake(tmp_path):

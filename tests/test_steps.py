@@ -19,9 +19,13 @@ from distilbert import hub, wordpiece
 from distilbert.files import read_json, sha256, write_csv, write_json
 from distilbert.sources import read_documents
 from distilbert.steps import TrainingStep, require_positions
+from distilbert.tasks import TASKS
 from distilbert.tokens import TokenShards
 
 TASK_NAMES = ["mrpc", "rte"]
+TITLES, METRICS, YES = (
+    {name: getattr(TASKS[name], field) for name in TASK_NAMES} for field in ("title", "metric", "yes")
+)
 SPLITS = ("train", "validation", "test")
 CORPUS_SPLIT = {"validation_fraction": 0.1, "test_fraction": 0.1}
 CODE = "step=0123456789ab\ndistilbert.model=ba9876543210"
@@ -93,7 +97,7 @@ def finetune(approach: str, task: str, folder: str) -> None:
         train=Path(f"tasks/{task}/train.arrow"),
         validation=Path(f"tasks/{task}/validation.arrow"),
         tokenizer=Path("tokenizer.json"),
-        settings={"task": task, "seed": 1, "training": TRAINING},
+        settings={"task": task, "label_names": TASKS[task].label_names, "seed": 1, "training": TRAINING},
         code=CODE,
         **outputs(folder),
     )
@@ -106,7 +110,13 @@ def distill(task: str, folder: str, *, teacher: str, weights: str) -> None:
         train=Path(f"tasks/{task}/train.arrow"),
         validation=Path(f"tasks/{task}/validation.arrow"),
         tokenizer=Path("tokenizer.json"),
-        settings={"task": task, "seed": 1, "teacher": teacher, "training": TRAINING | TASK_WEIGHTS},
+        settings={
+            "task": task,
+            "label_names": TASKS[task].label_names,
+            "seed": 1,
+            "teacher": teacher,
+            "training": TRAINING | TASK_WEIGHTS,
+        },
         code=CODE,
         **outputs(folder),
     )
@@ -151,7 +161,16 @@ def run_all() -> None:
             validation_source=glue["validation"],
             tokenizer=tokenizer,
             manifest=Path(f"tasks/{task}/manifest.json"),
-            settings={"task": task, "seed": 1, "split": "official", "max_length": 32, "max_train_examples": None},
+            settings={
+                "task": task,
+                "columns": TASKS[task].columns,
+                "label_column": TASKS[task].label_column,
+                "label_names": TASKS[task].label_names,
+                "seed": 1,
+                "split": "official",
+                "max_length": 32,
+                "max_train_examples": None,
+            },
             code=CODE,
             **{split: Path(f"tasks/{task}/{split}.arrow") for split in SPLITS},
         )
@@ -193,7 +212,7 @@ def run_all() -> None:
             tests=[Path(f"tasks/{name}/test.arrow") for name in TASK_NAMES],
             predictions=Path(f"predictions/{approach}/{task}.arrow"),
             metrics=Path(f"predictions/{approach}/{task}.json"),
-            settings={"task": task, "tasks": TASK_NAMES, "precision": "float32"},
+            settings={"task": task, "tasks": TASK_NAMES, "yes": YES, "precision": "float32"},
             code=CODE,
         )
     main_of("collect_results")(
@@ -203,14 +222,20 @@ def run_all() -> None:
         summary=Path("summary.csv"),
         markdown=Path("summary.md"),
         record=Path("summary.json"),
-        settings={"models": MODELS, "is_real_glue": False, "data": "generated"},
+        settings={
+            "models": MODELS,
+            "title": TITLES,
+            "metric": METRICS,
+            "is_real_glue": False,
+            "data": "generated",
+        },
         code=CODE,
     )
     figures = {
         name: {form: Path(f"plots/{name}.{form}") for form in ("png", "svg")}
         for name in ("accuracy", "cross", "curves")
     }
-    data = {"data": "Generated demo tasks"}
+    data = {"data": "Generated demo tasks", "title": TITLES}
     main_of("plot_accuracy")(summary=Path("summary.csv"), settings=data, **figures["accuracy"])
     main_of("plot_cross_evaluation")(
         cells=Path("cross_evaluation.csv"), record=Path("summary.json"), settings=data, **figures["cross"]
@@ -219,7 +244,7 @@ def run_all() -> None:
         pretraining=Path("student/pretrained/training.csv"),
         teacher=Path("teacher/training.csv"),
         finetuning=[Path(f"{folder}/training.csv") for folder in folders],
-        settings={"models": MODELS},
+        settings={"models": MODELS, "title": TITLES},
         **figures["curves"],
     )
 
@@ -419,7 +444,7 @@ def test_predictions_cover_every_test_set(in_run):
 
 def test_a_score_reads_the_classes_of_the_scored_task(in_run, tmp_path):
     """Scored as RTE's own model, MRPC's model gives the same logits on RTE with its two classes exchanged."""
-    settings = {"tasks": ["rte"], "precision": "float32"}
+    settings = {"tasks": ["rte"], "yes": YES, "precision": "float32"}
     found = {}
     for trained_on in TASK_NAMES:
         path = tmp_path / f"{trained_on}.arrow"
@@ -498,7 +523,7 @@ def test_the_matrix_is_drawn_without_the_scratch_models(in_run, tmp_path):
     write_csv(tmp_path / "cells.csv", rows)
     forms = {form: tmp_path / f"cross.{form}" for form in ("png", "svg")}
     main_of("plot_cross_evaluation")(
-        cells=tmp_path / "cells.csv", record=Path("summary.json"), settings={"data": "demo"}, **forms
+        cells=tmp_path / "cells.csv", record=Path("summary.json"), settings={"data": "demo", "title": TITLES}, **forms
     )
     assert all(path.stat().st_size > 5000 for path in forms.values())
 

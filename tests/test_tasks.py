@@ -1,8 +1,8 @@
-"""Tasks: GLUE's own columns and labels, and a message for a name that does not exist."""
+"""Tasks: GLUE's own columns and labels, the user's own beside them, and a message for a name that does not exist."""
 
 import pytest
 
-from distilbert.tasks import METRIC_TITLES, TASKS, get_task
+from distilbert.tasks import METRIC_TITLES, TASKS, Task, choose_tasks, get_task
 
 # As the GLUE data set defines them: text columns, names of class 0 and class 1, the class that affirms.
 GLUE = {
@@ -32,3 +32,51 @@ def test_an_unknown_task_lists_the_choices():
     """The message names what was asked for and all that exists."""
     with pytest.raises(ValueError, match="no task 'mnli'; choose from sst2, mrpc, qqp, cola, rte"):
         get_task("mnli")
+
+
+# The section of one task in tasks.custom, as the schema lets it pass.
+REVIEWS = {
+    "title": None,
+    "columns": ["text"],
+    "label_column": "stars",
+    "label_names": ["bad", "good"],
+    "yes_class": 0,
+    "metric": "mcc",
+    "train": "a.csv",
+    "test": "b.csv",
+}
+
+
+def test_own_tasks_stand_beside_those_of_glue():
+    """The tasks come in the order of the names; an own one says what its section says, and has no published score."""
+    chosen = choose_tasks(["reviews", "sst2"], {"reviews": REVIEWS, "unused": REVIEWS | {"title": "Unused"}})
+    assert list(chosen) == ["reviews", "sst2"]
+    assert chosen["sst2"] is TASKS["sst2"]
+    assert chosen["reviews"] == Task(
+        name="reviews",
+        title="reviews",
+        columns=("text",),
+        label_column="stars",
+        label_names=("bad", "good"),
+        yes=0,
+        metric="mcc",
+    )
+    assert chosen["reviews"].published_distilbert is None
+    assert choose_tasks(["unused"], {"unused": REVIEWS | {"title": "Unused"}})["unused"].title == "Unused"
+
+
+@pytest.mark.parametrize(
+    "names,custom,message",
+    [
+        (["mnli"], {}, "tasks.names: no task 'mnli'; choose from sst2, mrpc, qqp, cola, rte, or describe it in"),
+        (["sst2", "review"], {"reviews": REVIEWS}, "no task 'review'; choose from sst2, mrpc, qqp, cola, rte, reviews"),
+        (["sst2"], {"sst2": REVIEWS}, "tasks.custom: sst2 is a task of GLUE; give yours another name"),
+        (["a"], {"a": REVIEWS | {"label_column": "text"}}, "tasks.custom.a: text is a column of text and of labels"),
+        (["a"], {"a": REVIEWS | {"test": "a.csv"}}, "tasks.custom.a: train and test are the same file, a.csv"),
+    ],
+)
+def test_a_task_that_cannot_be_is_refused_by_its_key(names, custom, message):
+    """An unknown name, one of GLUE's, a column or a file that is to be two things: the message names key and value."""
+    with pytest.raises(ValueError) as caught:
+        choose_tasks(names, custom)
+    assert message in str(caught.value)

@@ -94,7 +94,7 @@ def test_every_preset_plans_its_jobs(tmp_path, preset):
     "overlay,path,reason",
     [
         ({"pretrain": {"alpha_mlmm": 2.0}}, "['pretrain']", "'alpha_mlmm' was unexpected"),
-        ({"tasks": {"names": ["sst2", "mnli"]}}, "['tasks']['names'][1]", "'mnli' is not one of ['sst2', 'mrpc'"),
+        ({"tasks": {"names": ["sst2", "MNLI"]}}, "['tasks']['names'][1]", "'MNLI' does not match"),
         ({"tasks": {"max_length": "long"}}, "['tasks']['max_length']", "'long' is not of type 'integer'"),
         pytest.param(
             {"finetune": {"epochs": "three"}},
@@ -103,16 +103,24 @@ def test_every_preset_plans_its_jobs(tmp_path, preset):
         ),
         ({"tokenizer": {"train": {"vocab_size": 65537}}}, "['tokenizer']['train']['vocab_size']", "maximum of 65536"),
     ],
-    ids=["unknown key", "unknown task", "wrong type", "wrong type in a training", "vocabulary too large"],
+    ids=["unknown key", "no name of a task", "wrong type", "wrong type in a training", "vocabulary too large"],
 )
 def test_a_wrong_config_is_refused_by_its_key(tmp_path, overlay, path, reason):
-    """An unknown key, an unknown task, a wrong type and a value out of range: the message has path and reason."""
+    """An unknown key, a name of no task, a wrong type and a value out of range: the message has path and reason."""
     done = snakemake(tmp_path, "--dry-run", overlays=[overlay])
     assert done.returncode != 0
     assert "Error validating config file" in done.stdout
     assert f"On instance{path}" in done.stdout
     assert reason in done.stdout
     assert not (tmp_path / "results").exists()
+
+
+def test_an_unknown_task_is_refused(tmp_path):
+    """One clear line names the key, the task and those that exist, before any job starts."""
+    done = snakemake(tmp_path, "--dry-run", overlays=[{"tasks": {"names": ["sst2", "mnli"]}}])
+    assert done.returncode != 0
+    line = "tasks.names: no task 'mnli'; choose from sst2, mrpc, qqp, cola, rte, or describe it in tasks.custom"
+    assert line in done.stdout.splitlines()
 
 
 def test_a_corpus_folder_without_a_document_is_refused(tmp_path):

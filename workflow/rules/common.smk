@@ -15,7 +15,8 @@ from distilbert import checkpoint, digest, parent
 from distilbert.files import hold
 from distilbert.glue import task_files
 from distilbert.sources import corpus_files
-from distilbert.tasks import get_task
+from distilbert.tasks import TASKS as GLUE_TASKS
+from distilbert.tasks import choose_tasks
 from snakemake.exceptions import WorkflowError
 
 # A job refuses to run other source than that whose digests stand in its params (see runlog.require_same_code).
@@ -138,17 +139,43 @@ def token_shards(split):
 
 
 def task_source(task, split):
-    """Return where a task's GLUE file lies: of a folder, the file that is there, in whichever layout."""
+    """Return where a task's file lies: the user's own, or GLUE's; of a folder the one that is there, in any layout."""
+    if task not in GLUE_TASKS:
+        return cfg(f"tasks.custom.{task}")["train" if split == "train" else "test"]
     if task in FOLDER_TASKS:
         return str(FOLDER_TASKS[task][split])
     return f"results/glue/{task}/{split}-00000-of-00001.parquet"
 
 
 def folder_tasks():
-    """Return {task: {split: its file}} of the tasks that come from a folder."""
+    """Return {task: {split: its file}} of GLUE's tasks that come from a folder."""
     if cfg("tasks.source") != "folder":
         return {}
-    return {task: task_files(Path(cfg("tasks.folder")), get_task(task)) for task in cfg("tasks.names")}
+    folder = Path(cfg("tasks.folder"))
+    return {name: task_files(folder, task) for name, task in TASKS.items() if name in GLUE_TASKS}
+
+
+def of_task(field):
+    """Return, as a function of the wildcards, what one task says in a field of `distilbert.tasks.Task`."""
+    return lambda wildcards: getattr(TASKS[wildcards.task], field)
+
+
+def of_tasks(field):
+    """Return {task: what it says in a field} of all tasks."""
+    return {name: getattr(task, field) for name, task in TASKS.items()}
+
+
+def data_in_words():
+    """Return what tables and figures say of the tasks' data."""
+    glue = "Generated demo tasks" if cfg("tasks.source") == "synthetic" else "GLUE"
+    words = glue if HAS_GLUE else "Own tasks"
+    if HAS_GLUE and not TASKS.keys() <= GLUE_TASKS.keys():
+        words += " and own tasks"
+    if cfg("tasks.max_train_examples"):
+        words += f", at most {cfg('tasks.max_train_examples'):,} training examples a task"
+    if cfg("tasks.note"):
+        words += f"; {cfg('tasks.note')}"
+    return words
 
 
 def teacher_init():
@@ -248,7 +275,9 @@ CORPUS_THREADS = 1 if is_small_teacher() else 8
 # and the number of GPUs that may be used at once stands in the profile too.
 GPU = int(shutil.which("nvidia-smi") is not None)
 SHARDS = corpus_shards()
-TASK_NAMES = cfg("tasks.names")
+TASKS = choose_tasks(cfg("tasks.names"), cfg("tasks.custom"))
+TASK_NAMES = list(TASKS)
+HAS_GLUE = not TASKS.keys().isdisjoint(GLUE_TASKS)
 FOLDER_TASKS = folder_tasks()
 MODELS = fine_tuned_models()
 EXPORTS = [
@@ -257,11 +286,7 @@ EXPORTS = [
     *per_model("results/models/{approach}/{task}/seed{seed}"),
 ]
 check_config()
-DATA_IN_WORDS = {"synthetic": "Generated demo tasks", "folder": "GLUE", "hub": "GLUE"}[cfg("tasks.source")]
-if cfg("tasks.max_train_examples"):
-    DATA_IN_WORDS += f", at most {cfg('tasks.max_train_examples'):,} training examples a task"
-if cfg("tasks.note"):
-    DATA_IN_WORDS += f"; {cfg('tasks.note')}"
+DATA_IN_WORDS = data_in_words()
 CORPUS_SPLIT = {key: cfg(f"corpus.{key}") for key in ("validation_fraction", "test_fraction")}
 TOKENIZER = "results/tokenizer/tokenizer.json"
 

@@ -18,7 +18,12 @@ rule score_model:
     resources:
         gpu=GPU,
     params:
-        **settings(task=lambda w: w.task, tasks=TASK_NAMES, precision=cfg("finetune.precision")),
+        **settings(
+            task=lambda w: w.task,
+            tasks=TASK_NAMES,
+            yes=of_tasks("yes"),
+            precision=cfg("finetune.precision"),
+        ),
         **code("score_model.py"),
     script:
         "../scripts/score_model.py"
@@ -38,7 +43,13 @@ rule collect_results:
     conda:
         "../../envs/train.yaml"
     params:
-        **settings(models=MODELS, is_real_glue=cfg("tasks.source") != "synthetic", data=DATA_IN_WORDS),
+        **settings(
+            models=MODELS,
+            title=of_tasks("title"),
+            metric=of_tasks("metric"),
+            is_real_glue=HAS_GLUE and cfg("tasks.source") != "synthetic",
+            data=DATA_IN_WORDS,
+        ),
         **code("collect_results.py"),
     script:
         "../scripts/collect_results.py"

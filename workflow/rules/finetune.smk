@@ -24,6 +24,7 @@ rule finetune:
     params:
         **settings(
             task=lambda w: w.task,
+            label_names=of_task("label_names"),
             seed=lambda w: int(w.seed),
             training=cfg("finetune", without=("scratch", "seeds")),
         ),
@@ -56,6 +57,7 @@ rule distill_task:
     params:
         **settings(
             task=lambda w: w.task,
+            label_names=of_task("label_names"),
             seed=lambda w: int(w.seed),
             teacher=cfg("direct_distillation.teacher"),
             training=cfg("direct_distillation", without=("teacher",)),

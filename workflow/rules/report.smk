@@ -12,7 +12,7 @@ rule plot_accuracy:
     conda:
         "../../envs/plot.yaml"
     params:
-        **settings(data=DATA_IN_WORDS),
+        **settings(data=DATA_IN_WORDS, title=of_tasks("title")),
         **code("plot_accuracy.py"),
     script:
         "../scripts/plot_accuracy.py"
@@ -34,7 +34,7 @@ rule plot_cross_evaluation:
     conda:
         "../../envs/plot.yaml"
     params:
-        **settings(data=DATA_IN_WORDS),
+        **settings(data=DATA_IN_WORDS, title=of_tasks("title")),
         **code("plot_cross_evaluation.py"),
     script:
         "../scripts/plot_cross_evaluation.py"
@@ -55,7 +55,7 @@ rule plot_training_curves:
     conda:
         "../../envs/plot.yaml"
     params:
-        **settings(models=MODELS),
+        **settings(models=MODELS, title=of_tasks("title")),
         **code("plot_training_curves.py"),
     script:
         "../scripts/plot_training_curves.py"

@@ -1,4 +1,4 @@
-"""Tasks: from GLUE's files to labelled token shards."""
+"""Tasks: from GLUE's files, or the user's own, to labelled token shards."""
 
 if cfg("tasks.source") == "synthetic":
 
@@ -52,6 +52,9 @@ rule prepare_task:
     params:
         **settings(
             task=lambda w: w.task,
+            columns=of_task("columns"),
+            label_column=of_task("label_column"),
+            label_names=of_task("label_names"),
             seed=cfg("seed"),
             split=cfg("tasks.split"),
             max_length=cfg("tasks.max_length"),

@@ -15,7 +15,7 @@ from distilbert import runlog
 from distilbert.evaluation import majority_accuracy, task_metric, wilson_interval
 from distilbert.files import read_sealed_json, require_sha256, write_csv, write_json, write_text
 from distilbert.metrics import measure
-from distilbert.tasks import APPROACHES, METRIC_TITLES, TASKS, Task, get_task
+from distilbert.tasks import APPROACHES, METRIC_TITLES, TASKS
 
 
 def main(
@@ -31,6 +31,7 @@ def main(
 ) -> None:
     """Tabulate; `settings["models"]` names approach, task and seed of each predictions file, in their order.
 
+    `settings["title"]` and `settings["metric"]` say of each task what it is called and by which figure it is judged.
     metrics: what `score_model` wrote beside each predictions file, in the same order.
     """
     started = time.time()
@@ -38,10 +39,11 @@ def main(
     for model, path, digest in zip(settings["models"], predictions, metrics, strict=True):
         require_sha256(path, read_sealed_json(digest)["sha256"], digest)
         cells += score(path, model, majority)
-    rows = summarize(pd.DataFrame(cells), majority, is_real_glue=settings["is_real_glue"])
+    is_real_glue = settings["is_real_glue"]
+    rows = summarize(pd.DataFrame(cells), majority, settings["metric"], is_real_glue=is_real_glue)
     write_csv(cross_evaluation, cells)
     write_csv(summary, rows)
-    write_text(markdown, to_markdown(rows, data=settings["data"], is_real_glue=settings["is_real_glue"]))
+    write_text(markdown, to_markdown(rows, settings["title"], data=settings["data"], is_real_glue=is_real_glue))
     provenance = runlog.provenance(settings, code, started=started)
     write_json(record, {"summary": rows, "majority": majority, "provenance": provenance})
 
@@ -58,19 +60,22 @@ def score(path: Path, model: dict, majority: dict[str, float]) -> list[dict]:
     return rows
 
 
-def summarize(cells: pd.DataFrame, majority: dict[str, float], *, is_real_glue: bool) -> list[dict]:
+def summarize(
+    cells: pd.DataFrame, majority: dict[str, float], metrics: dict[str, str], *, is_real_glue: bool
+) -> list[dict]:
     """Return a row per task and approach: medians over the seeds of the diagonal, their range, an interval.
 
-    `score` is the paper's own metric; the 95 % interval is Wilson's, of the median accuracy over n examples.
+    metrics: by which figure each task is judged, its `score`. The 95 % interval is Wilson's, of the median accuracy
+    over n examples.
     """
     diagonal = cells[cells["trained_on"] == cells["evaluated_on"]]
     rows = []
-    for name, task in TASKS.items():
+    for name in diagonal["evaluated_on"].unique():
         for approach in APPROACHES:
             seeds = diagonal[(diagonal["evaluated_on"] == name) & (diagonal["approach"] == approach)]
             if seeds.empty:
                 continue
-            scores = seeds.apply(lambda row, task=task: task_metric(row, task), axis=1)
+            scores = seeds.apply(task_metric, axis=1, metric=metrics[name])
             n, accuracy = int(seeds["n"].iloc[0]), float(seeds["accuracy"].median())
             low, high = wilson_interval(accuracy, n)
             rows.append(
@@ -87,28 +92,32 @@ def summarize(cells: pd.DataFrame, majority: dict[str, float], *, is_real_glue: 
                     "interval_high": high,
                     "f1": float(seeds["f1"].median()),
                     "mcc": float(seeds["mcc"].median()),
-                    "metric": task.metric,
+                    "metric": metrics[name],
                     "score": float(scores.median()),
                     "score_min": float(scores.min()),
                     "score_max": float(scores.max()),
-                    "published": published(task, approach) if is_real_glue else None,
-                    "coursework_accuracy": coursework(task, approach) if is_real_glue else None,
+                    "published": published(name, approach) if is_real_glue else None,
+                    "coursework_accuracy": coursework(name, approach) if is_real_glue else None,
                 }
             )
     return rows
 
 
-def published(task: Task, approach: str) -> float | None:
-    """Return the paper's figure that stands beside an approach, in percent of the task's own metric."""
-    return {"pretrained": task.published_distilbert, "teacher": task.published_bert}.get(approach)
+def published(name: str, approach: str) -> float | None:
+    """Return the paper's figure that stands beside an approach on a task of GLUE, in percent of the task's metric."""
+    if name not in TASKS:
+        return None
+    return {"pretrained": TASKS[name].published_distilbert, "teacher": TASKS[name].published_bert}.get(approach)
 
 
-def coursework(task: Task, approach: str) -> float | None:
-    """Return the student project's accuracy that stands beside an approach, in percent."""
-    return {"pretrained": task.coursework, "direct": task.coursework_direct}.get(approach)
+def coursework(name: str, approach: str) -> float | None:
+    """Return the student project's accuracy that stands beside an approach on a task of GLUE, in percent."""
+    if name not in TASKS:
+        return None
+    return {"pretrained": TASKS[name].coursework, "direct": TASKS[name].coursework_direct}.get(approach)
 
 
-def to_markdown(rows: list[dict], *, data: str, is_real_glue: bool) -> str:
+def to_markdown(rows: list[dict], titles: dict[str, str], *, data: str, is_real_glue: bool) -> str:
     """Return the summary as a Markdown page."""
     lines = [
         "# Summary",
@@ -122,7 +131,7 @@ def to_markdown(rows: list[dict], *, data: str, is_real_glue: bool) -> str:
     ]
     for row in rows:
         cells = [
-            get_task(row["task"]).title,
+            titles[row["task"]],
             f"{row['n']:,}",
             APPROACHES[row["approach"]],
             row["seeds"],

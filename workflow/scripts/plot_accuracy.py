@@ -11,13 +11,13 @@ from distilbert import plotting, runlog
 
 
 def main(*, summary: Path, png: Path, svg: Path, settings: dict) -> None:
-    """Draw; `settings["data"]` says in words what the data is."""
+    """Draw; `settings["data"]` says in words what the data is, `settings["title"]` what each task is called."""
     table = pd.read_csv(summary)
     fewest, most = table["seeds"].min(), table["seeds"].max()
     seeds = f"{fewest} to {most}" if fewest < most else most
     spread = "one seed" if most == 1 else f"median of {seeds} seeds, whiskers: lowest and highest"
     subtitle = f"{settings['data']}; {spread}"
-    plotting.save(plotting.accuracy_bars(table, subtitle=subtitle), png, svg)
+    plotting.save(plotting.accuracy_bars(table, settings["title"], subtitle=subtitle), png, svg)
 
 
 if "snakemake" in globals():

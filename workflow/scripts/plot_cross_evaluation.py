@@ -12,9 +12,9 @@ from distilbert.files import read_json
 
 
 def main(*, cells: Path, record: Path, png: Path, svg: Path, settings: dict) -> None:
-    """Draw; `settings["data"]` says in words what the data is."""
+    """Draw; `settings["data"]` says in words what the data is, `settings["title"]` what each task is called."""
     figure = plotting.cross_evaluation_heat_map(
-        pd.read_csv(cells), read_json(record)["majority"], subtitle=settings["data"]
+        pd.read_csv(cells), read_json(record)["majority"], settings["title"], subtitle=settings["data"]
     )
     plotting.save(figure, png, svg)
 

@@ -13,7 +13,10 @@ from distilbert import plotting, runlog
 def main(
     *, pretraining: Path, finetuning: list[Path], png: Path, svg: Path, settings: dict, teacher: Path | None = None
 ) -> None:
-    """Draw; `settings["models"]` names approach, task and seed of each fine-tuning curve, in their order."""
+    """Draw; `settings["models"]` names approach, task and seed of each fine-tuning curve, in their order.
+
+    `settings["title"]` says what each task is called.
+    """
     curves = {"student": pd.read_csv(pretraining)}
     if teacher:
         curves["teacher"] = pd.read_csv(teacher)
@@ -21,7 +24,7 @@ def main(
     for model, path in zip(settings["models"], finetuning, strict=True):
         table = pd.read_csv(path)
         tables.append(table[table["split"] == "validation"].assign(**model))
-    figure = plotting.training_curves(curves, pd.concat(tables))
+    figure = plotting.training_curves(curves, pd.concat(tables), settings["title"])
     plotting.save(figure, png, svg)
 
 

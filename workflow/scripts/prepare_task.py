@@ -1,6 +1,6 @@
-"""Turn a task's GLUE files into labelled token shards: train, validation and test.
+"""Turn a task's files into labelled token shards: train, validation and test.
 
-Reads the task's two files (parquet or official TSV; one zip may be both) and the tokenizer; writes three Arrow files
+Reads the task's two files (of GLUE one zip may be both) and the tokenizer; writes three Arrow files
 and a manifest.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from distilbert import runlog, wordpiece
 from distilbert.examples import EmptySplitError, read_examples, split_examples
 from distilbert.files import write_sealed_json
-from distilbert.tasks import get_task
+from distilbert.tasks import TaskData
 from distilbert.tokens import write_shard
 
 
@@ -29,7 +29,12 @@ def main(
 ) -> None:
     """Read, deal to splits (`split`: "official" or "coursework") and encode the examples of a task."""
     started = time.time()
-    task = get_task(settings["task"])
+    task = TaskData(
+        name=settings["task"],
+        columns=tuple(settings["columns"]),
+        label_column=settings["label_column"],
+        label_names=tuple(settings["label_names"]),
+    )
     encoder = wordpiece.load(tokenizer)
     vocabulary = wordpiece.vocabulary_of(encoder)
     try:

@@ -16,15 +16,17 @@ from distilbert.evaluation import translate_logits
 from distilbert.export import load_classifier
 from distilbert.files import atomic_path, sha256, write_sealed_json
 from distilbert.inference import predict
-from distilbert.tasks import get_task
 from distilbert.tokens import TokenShards
 from distilbert.training import autocast, choose_device
 
 
 def main(*, model: Path, tests: list[Path], predictions: Path, metrics: Path, settings: dict, code: str) -> None:
-    """Score the model trained on `settings["task"]` on `settings["tasks"]`, whose test shards come in that order."""
+    """Score the model trained on `settings["task"]` on `settings["tasks"]`, whose test shards come in that order.
+
+    `settings["yes"]` says of each task which class affirms.
+    """
     started = time.time()
-    trained_on = get_task(settings["task"])
+    yes = settings["yes"]
     shards = [TokenShards([path]) for path in tests]
     device = choose_device()
     classifier = load_classifier(model.parent, shards[0].vocabulary).to(device)
@@ -35,7 +37,7 @@ def main(*, model: Path, tests: list[Path], predictions: Path, metrics: Path, se
             logits, _ = predict(classifier, examples)
         predict_seconds += time.monotonic() - before
         num_tokens += int(examples.lengths.sum())
-        logits = translate_logits(logits.numpy(), trained_on=trained_on, evaluated_on=get_task(name))
+        logits = translate_logits(logits.numpy(), trained_yes=yes[settings["task"]], evaluated_yes=yes[name])
         columns = {
             "evaluated_on": pa.array([name] * len(examples)).dictionary_encode(),
             "idx": examples.indices,

@@ -9,19 +9,20 @@ import math
 
 import numpy as np
 
-from distilbert.tasks import Task
+
+def translate_logits(logits: np.ndarray, *, trained_yes: int, evaluated_yes: int) -> np.ndarray:
+    """Return (N, 2) logits in the classes of another task, "yes" as its "yes" (see `tasks`).
+
+    trained_yes, evaluated_yes: the class (0 or 1) that affirms in the task of the model and in the one it is scored on.
+    """
+    return logits if trained_yes == evaluated_yes else logits[:, ::-1]
 
 
-def translate_logits(logits: np.ndarray, *, trained_on: Task, evaluated_on: Task) -> np.ndarray:
-    """Return (N, 2) logits in the classes of another task, "yes" as its "yes" (see `tasks`)."""
-    return logits if trained_on.yes == evaluated_on.yes else logits[:, ::-1]
-
-
-def task_metric(figures: dict[str, float], task: Task) -> float:
-    """Return the figure that the paper reports for the task, in [-1, 1] (its tables show it times 100)."""
-    if task.metric == "accuracy_f1":
+def task_metric(figures: dict[str, float], metric: str) -> float:
+    """Return the figure by which a task is judged (`Task.metric`), in [-1, 1] (the paper's tables: times 100)."""
+    if metric == "accuracy_f1":
         return (figures["accuracy"] + figures["f1"]) / 2
-    return figures[task.metric]
+    return figures[metric]
 
 
 def majority_accuracy(labels: np.ndarray) -> float:

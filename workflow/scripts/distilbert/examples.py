@@ -1,6 +1,6 @@
-"""A task's examples: read from its GLUE files, checked, and dealt to train, validation and test.
+"""A task's examples: read from its two files, checked, and dealt to train, validation and test.
 
-Two protocols. `official`: GLUE's validation file is the test set, and a tenth of its training file is held
+Two protocols. `official`: the second file (GLUE's validation set) is the test set, and a tenth of the first is held
 out to choose the epoch. `coursework` (the student project): both files merged, 80/10/10. Either way an
 example whose text also stands in the test set is left out of training and validation, so that no test is
 ever trained on; GLUE itself has such repeats.
@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distilbert.batching import random_generator
-from distilbert.glue import is_official, read_official_rows
-from distilbert.sources import read_rows, require_text
-from distilbert.tasks import SPLITS, Task
+from distilbert.glue import is_glue, is_official, read_official_rows
+from distilbert.sources import TABLE_FORMATS, read_rows, require_text
+from distilbert.tasks import SPLITS, TaskData
 
 HELD_OUT_FRACTION = 0.1
 
@@ -32,8 +32,8 @@ class Example:
     idx: int
 
 
-def read_examples(path: Path, task: Task, split: str) -> list[Example]:
-    """Read the labelled examples of one GLUE file, parquet or official.
+def read_examples(path: Path, task: TaskData, split: str) -> list[Example]:
+    """Read the labelled examples of one file: of GLUE parquet or official, of the user's own any table that is read.
 
     split: "train" or "validation": which of the two files it is, or has in it.
 
@@ -41,11 +41,13 @@ def read_examples(path: Path, task: Task, split: str) -> list[Example]:
         ValueError: the file cannot be read or has no example, a column is missing, a text is no text or a label is no
             class of the task; the message names file and row or line (from 1).
     """
-    columns = (*task.columns, "label")
-    rows = read_official_rows(path, task, split) if is_official(path) else read_rows(path, columns)
+    if is_glue(task) and is_official(path):
+        rows = read_official_rows(path, task, split)
+    else:
+        rows = read_rows(path, (*task.columns, task.label_column), TABLE_FORMATS)
     examples = []
     for place, row in rows:
-        label = row["label"]
+        label = _class_of(row[task.label_column], task)
         if label not in (0, 1):
             names = ", ".join(f"{i} ({name})" for i, name in enumerate(task.label_names))
             raise ValueError(f"{path}: {place}: label {label!r:.80} is not a class of {task.name}: {names}")
@@ -54,6 +56,16 @@ def read_examples(path: Path, task: Task, split: str) -> list[Example]:
     if not examples:
         raise ValueError(f"{path}: no example of {task.name}")
     return examples
+
+
+def _class_of(label: object, task: TaskData) -> object:
+    """Return the class that a label names; one that names none stays as it is.
+
+    The user's own file may have a class's number as text, as any CSV has, or its name; GLUE's files have one spelling.
+    """
+    if not isinstance(label, str) or is_glue(task):
+        return label
+    return {"0": 0, "1": 1, task.label_names[0]: 0, task.label_names[1]: 1}.get(label, label)
 
 
 def split_examples(

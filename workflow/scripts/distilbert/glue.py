@@ -22,7 +22,7 @@ from typing import BinaryIO
 from zipfile import ZipFile
 
 from distilbert.sources import naming, read_lines
-from distilbert.tasks import OFFICIAL_ROWS, Task
+from distilbert.tasks import OFFICIAL_ROWS, Task, TaskData
 
 # Our names of the splits -> GLUE's, and Microsoft's of MRPC.
 TSV_FILES = {"train": "train.tsv", "validation": "dev.tsv"}
@@ -98,12 +98,17 @@ def _layouts(folder: Path, task: Task) -> list[dict[str, Path]]:
     return [parquet, tsv, *(dict.fromkeys(TSV_FILES, folder / name) for name in official.zips)]
 
 
+def is_glue(task: TaskData) -> bool:
+    """Tell whether a task is one of GLUE's, and not the user's own."""
+    return task.name in OFFICIAL
+
+
 def is_official(path: Path) -> bool:
-    """Tell whether a task's file is in the official layout, and not parquet."""
+    """Tell whether the file of a task of GLUE is in the official layout, and not parquet."""
     return Path(path).suffix in (".tsv", ".txt", ".zip")
 
 
-def read_official_rows(path: Path, task: Task, split: str) -> Iterator[tuple[str, dict]]:
+def read_official_rows(path: Path, task: TaskData, split: str) -> Iterator[tuple[str, dict]]:
     """Yield (place, row) of an official file: the place such as "line 3", texts as they stand, known labels as 0 or 1.
 
     The log warns where the file has not as many rows as GLUE's, which a subset may.

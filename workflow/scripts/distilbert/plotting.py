@@ -16,7 +16,7 @@ import pandas as pd  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 from distilbert.files import atomic_path  # noqa: E402
-from distilbert.tasks import APPROACHES, METRIC_TITLES, TASKS  # noqa: E402
+from distilbert.tasks import APPROACHES, METRIC_TITLES  # noqa: E402
 
 APPROACH_COLOURS = {"teacher": "#0072B2", "pretrained": "#E69F00", "direct": "#009E73", "scratch": "#CC79A7"}
 PUBLISHED_COLOUR = "#000000"
@@ -54,15 +54,15 @@ def _wrapped(title: str, figure: Figure, font_size: float) -> str:
     return textwrap.fill(title, round(120 / font_size * figure.get_figwidth()))
 
 
-def accuracy_bars(summary: pd.DataFrame, *, subtitle: str) -> Figure:
-    """Return grouped bars per task: accuracy above, the paper's own metric below, one bar per approach.
+def accuracy_bars(summary: pd.DataFrame, titles: dict[str, str], *, subtitle: str) -> Figure:
+    """Return grouped bars per task: accuracy above, the task's own metric below, one bar per approach.
 
-    summary: the rows of summary.csv. Whiskers span the seeds; a line marks the majority class; a diamond over the
-    pretrained student the published DistilBERT, where the table has it.
+    summary: the rows of summary.csv. titles: what each task is called. Whiskers span the seeds; a line marks the
+    majority class; a diamond over the pretrained student the published DistilBERT, where the table has it.
     """
-    tasks = [name for name in TASKS if name in set(summary["task"])]
+    tasks = list(summary["task"].unique())
     approaches = [name for name in APPROACHES if name in set(summary["approach"])]
-    figure, (top, bottom) = plt.subplots(2, 1, figsize=(11, 8.4))
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(max(11, 2.2 * len(tasks)), 8.4))
     for axes, column in ((top, "accuracy"), (bottom, "score")):
         _grouped_bars(axes, summary, tasks, approaches, column)
     for position, task in enumerate(tasks):
@@ -73,10 +73,9 @@ def accuracy_bars(summary: pd.DataFrame, *, subtitle: str) -> Figure:
     if summary["published"].notna().any():
         top.scatter([], [], marker="D", s=44, color=PUBLISHED_COLOUR, label="DistilBERT, published (dev set)")
     counts = {task: int(summary.loc[summary["task"] == task, "n"].iloc[0]) for task in tasks}
-    titles = [TASKS[task].title for task in tasks]
-    top.set_xticks(range(len(tasks)), [f"{t}\n(n = {counts[k]:,})" for t, k in zip(titles, tasks, strict=True)])
-    metrics = [METRIC_TITLES[TASKS[task].metric] for task in tasks]
-    bottom.set_xticks(range(len(tasks)), [f"{t}\n{m}" for t, m in zip(titles, metrics, strict=True)])
+    top.set_xticks(range(len(tasks)), [f"{titles[task]}\n(n = {counts[task]:,})" for task in tasks])
+    metrics = summary.groupby("task")["metric"].first()
+    bottom.set_xticks(range(len(tasks)), [f"{titles[task]}\n{METRIC_TITLES[metrics[task]]}" for task in tasks])
     top.set_ylabel("Accuracy on the test set (%)")
     bottom.set_ylabel("The paper's own metric (× 100)")
     top.set_ylim(0, 109)
@@ -98,7 +97,7 @@ def _grouped_bars(axes, summary: pd.DataFrame, tasks: list[str], approaches: lis
         low, high = (100 * rows[f"{column}_{end}"].to_numpy() for end in ("min", "max"))
         published = rows["published"].to_numpy() if approach == "pretrained" else np.full(len(tasks), np.nan)
         if column == "accuracy":
-            published = np.where([TASKS[task].metric == "accuracy" for task in tasks], published, np.nan)
+            published = np.where(rows["metric"] == "accuracy", published, np.nan)
         axes.bar(x, values, width * 0.92, color=APPROACH_COLOURS[approach], label=APPROACHES[approach])
         axes.scatter(x, published, marker="D", s=44, color=PUBLISHED_COLOUR, zorder=5)
         spread = np.clip([values - low, high - values], 0, None)
@@ -120,15 +119,18 @@ def _grouped_bars(axes, summary: pd.DataFrame, tasks: list[str], approaches: lis
                 )
 
 
-def cross_evaluation_heat_map(cells: pd.DataFrame, majority: dict[str, float], *, subtitle: str) -> Figure:
+def cross_evaluation_heat_map(
+    cells: pd.DataFrame, majority: dict[str, float], titles: dict[str, str], *, subtitle: str
+) -> Figure:
     """Return one heat map per approach: trained on (rows) against evaluated on (columns).
 
     cells: the rows of cross_evaluation.csv; a cell shows the median accuracy over the seeds, its colour how far
     that is above or below the majority class of the task that is evaluated. majority: accuracy in [0, 1] by task.
+    titles: what each task is called.
     """
-    tasks = [name for name in TASKS if name in set(cells["evaluated_on"])]
+    tasks = list(cells["evaluated_on"].unique())
     approaches = [name for name in ("pretrained", "direct", "teacher", "scratch") if name in set(cells["approach"])]
-    titles = [TASKS[task].title for task in tasks]
+    names = [titles[task] for task in tasks]
     columns = min(2, len(approaches))
     rows = -(-len(approaches) // columns)
     figure, panels = plt.subplots(rows, columns, figsize=(5.4 * columns, 4.7 * rows + 0.5), squeeze=False)
@@ -151,9 +153,9 @@ def cross_evaluation_heat_map(cells: pd.DataFrame, majority: dict[str, float], *
                 color="white" if dark else "black",
                 fontweight="bold" if row == column else "normal",
             )
-        named = [f"{title}\n{100 * share:.0f}" for title, share in zip(titles, base, strict=True)]
+        named = [f"{name}\n{100 * share:.0f}" for name, share in zip(names, base, strict=True)]
         axes.set_xticks(range(len(tasks)), named)
-        axes.set_yticks(range(len(tasks)), titles)
+        axes.set_yticks(range(len(tasks)), names)
         axes.set_xlabel("Evaluated on (its majority class below the name, %)")
         axes.set_ylabel("Trained on")
         axes.set_title(APPROACHES[approach])
@@ -169,14 +171,14 @@ def cross_evaluation_heat_map(cells: pd.DataFrame, majority: dict[str, float], *
     return figure
 
 
-def training_curves(pretraining: dict[str, pd.DataFrame], finetuning: pd.DataFrame) -> Figure:
+def training_curves(pretraining: dict[str, pd.DataFrame], finetuning: pd.DataFrame, titles: dict[str, str]) -> Figure:
     """Return the losses of the trainings on the corpus and the validation accuracy of the fine-tunings.
 
     pretraining: {"student": curve, perhaps "teacher": curve} as the steps write them; a band over the total loss
     reaches up to its highest step. finetuning: columns approach,
-    task, seed, epoch, accuracy.
+    task, seed, epoch, accuracy. titles: what each task is called.
     """
-    tasks = [name for name in TASKS if name in set(finetuning["task"])]
+    tasks = list(finetuning["task"].unique())
     losses = [("teacher", "loss")] if "teacher" in pretraining else []
     losses += [("student", name) for name in LOSS_TITLES if name in pretraining["student"]]
     columns = max(len(losses), len(tasks))
@@ -190,7 +192,7 @@ def training_curves(pretraining: dict[str, pd.DataFrame], finetuning: pd.DataFra
     top.suptitle("Training on the corpus", x=0.02, ha="left", fontsize=12)
     for axes, task in zip(bottom.subplots(1, len(tasks), squeeze=False, sharey=True)[0], tasks, strict=True):
         _accuracy_curves(axes, finetuning[finetuning["task"] == task])
-        axes.set_title(TASKS[task].title)
+        axes.set_title(titles[task])
     bottom.axes[0].set_ylabel("Validation accuracy (%)")
     bottom.legend(*_legend(bottom.axes), loc="outside lower center", ncols=4, frameon=False)
     bottom.suptitle("Training on the tasks (median over the seeds)", x=0.02, ha="left", fontsize=12)

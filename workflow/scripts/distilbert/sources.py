@@ -9,6 +9,7 @@ What cannot be read right is refused in one line.
 """
 
 import codecs
+import csv
 import gzip
 import hashlib
 import json
@@ -23,17 +24,18 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
-# The suffixes that decide how a file is read; READERS says by what.
-FORMATS = (".parquet", ".jsonl", ".json", ".txt")
+# The suffixes that decide how a file is read, READERS says by what; of a corpus, and of tables of examples.
+CORPUS_FORMATS = (".parquet", ".jsonl", ".json", ".txt")
+TABLE_FORMATS = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
 COMPRESSIONS = (".gz", ".xz", ".zst")
 # Rows of a parquet file that are taken at a time: one at a time took 15 times as long.
 PARQUET_ROWS = 100
 
 
-def format_suffix(path: Path) -> str | None:
-    """Return the suffix of a corpus file's format, compression aside, or None if it is none that we read."""
+def format_suffix(path: Path, formats: Iterable[str]) -> str | None:
+    """Return which of the formats a file has by its suffix, compression aside, or None."""
     name = _without_compression(path)
-    suffix = next((suffix for suffix in FORMATS if name.endswith(suffix)), None)
+    suffix = next((suffix for suffix in formats if name.endswith(suffix)), None)
     is_packed_parquet = suffix == ".parquet" and name != Path(path).name  # parquet packs its columns itself
     return None if is_packed_parquet else suffix
 
@@ -57,7 +59,8 @@ def corpus_files(folder: Path) -> dict[str, Path]:
     for path in sorted(_files_below(Path(folder))):
         inside = path.relative_to(folder)
         is_hidden = any(part.startswith(".") for part in inside.parts)
-        if is_hidden or format_suffix(path) is None:
+        suffix = format_suffix(path, CORPUS_FORMATS)
+        if is_hidden or suffix is None:
             continue
         if path.is_symlink() and not path.exists():
             raise ValueError(f"corpus.folder: {path} is a link to a file that is not there")
@@ -65,13 +68,13 @@ def corpus_files(folder: Path) -> dict[str, Path]:
             continue
         if set("{}") & set(str(path)):
             raise ValueError(f"corpus.folder: {path}: Snakemake takes braces in a name for a wildcard; rename it")
-        stem = str(inside)[: str(inside).rindex(format_suffix(path))]
+        stem = str(inside)[: str(inside).rindex(suffix)]
         name = re.sub(r"[^\w.-]+", "--", stem)
         if name in shards:
             raise ValueError(f"corpus.folder: {shards[name]} and {path} would share the shard name {name}")
         shards[name] = path
     if not shards:
-        endings = ", ".join(FORMATS)
+        endings = ", ".join(CORPUS_FORMATS)
         raise ValueError(f"corpus.folder: no document in {folder}; looked for files ending in {endings}")
     return shards
 
@@ -96,19 +99,20 @@ def _files_below(folder: Path) -> Iterator[Path]:
         yield from (Path(parent, name) for name in files)
 
 
-def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
+def read_rows(path: Path, columns: tuple[str, ...], formats: Iterable[str]) -> Iterator[tuple[str, dict]]:
     """Yield (place, row) of a file: a place such as "row 3" or "line 3", and a dict that has at least these columns.
 
-    Rows, lines and items of a list are counted from 1; the place of a plain-text document is its first line.
+    formats: CORPUS_FORMATS or TABLE_FORMATS, what the file may be. Rows, lines and items of a list are counted from 1;
+    the place of a plain-text document, or of a row of several lines, is its first line.
 
     Raises:
         ValueError: the file is absent, of an unknown format, empty or cannot be read, or a column is missing; the
             message names the file, and the place where it is known.
     """
     path = Path(path)
-    suffix = format_suffix(path)
+    suffix = format_suffix(path, formats)
     if suffix is None:
-        raise ValueError(f"{path}: not a format that is read ({', '.join(FORMATS)})")
+        raise ValueError(f"{path}: not a format that is read ({', '.join(formats)})")
     with naming(path), tempfile.TemporaryDirectory() as folder:
         with path.open("rb") as file:
             if not file.read(1):
@@ -221,8 +225,53 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, dict]]:
         raise ValueError(f"{f'after row {number}: ' if number else ''}{_in_one_line(error)}") from error
 
 
+def _csv_rows(path: Path) -> Iterator[tuple[str, dict]]:
+    """Yield the rows of a CSV whose first line names the columns: commas, quotation marks, a doubled one inside.
+
+    What is longer than `csv.field_size_limit()` is refused: so a mark that is never closed is named by its line.
+    """
+    with path.open("rb") as file:
+        yield from _named(_csv_fields(file))
+
+
+def _csv_fields(file: BinaryIO) -> Iterator[tuple[str, list[str]]]:
+    reader = csv.reader((line + "\n" for _, line in read_lines(file)), strict=True)
+    first = 1
+    try:
+        for fields in reader:
+            yield f"line {first}", fields
+            first = reader.line_num + 1  # of the next row; this one may have run over several lines
+    except csv.Error as error:
+        raise ValueError(f"line {first}: {error}") from error
+
+
+def _tsv_rows(path: Path) -> Iterator[tuple[str, dict]]:
+    """Yield the rows of a TSV whose first line names the columns: only tabs part them, a quotation mark is a letter."""
+    with path.open("rb") as file:
+        yield from _named((place, line.split("\t") if line else []) for place, line in read_lines(file))
+
+
+def _named(rows: Iterator[tuple[str, list[str]]]) -> Iterator[tuple[str, dict]]:
+    """Yield each row of fields by the names in the first; an empty line is no row."""
+    place, columns = next(rows, ("line 1", []))
+    if len(set(columns)) != len(columns):
+        raise ValueError(f"{place}: a column stands twice in {', '.join(columns)}"[:200])
+    for place, fields in rows:
+        if fields and len(fields) != len(columns):
+            raise ValueError(f"{place}: {len(fields)} columns, not {len(columns)}")
+        if fields:
+            yield place, dict(zip(columns, fields, strict=True))
+
+
 # The suffix of a file -> the function that yields its rows.
-READERS = {".parquet": _parquet_rows, ".jsonl": _json_rows, ".json": _json_rows, ".txt": _paragraphs}
+READERS = {
+    ".parquet": _parquet_rows,
+    ".jsonl": _json_rows,
+    ".json": _json_rows,
+    ".txt": _paragraphs,
+    ".csv": _csv_rows,
+    ".tsv": _tsv_rows,
+}
 
 
 def _unpack(path: Path, folder: Path) -> Path:
@@ -257,7 +306,7 @@ def read_documents(path: Path) -> Iterator[tuple[str, str]]:
 
     The id is the file's `id` column where there is one, else a digest of the text itself.
     """
-    for place, row in read_rows(path, ("text",)):
+    for place, row in read_rows(path, ("text",), CORPUS_FORMATS):
         text = row["text"]
         if text is None or not (text := require_text(path, place, "text", text).strip()):
             continue

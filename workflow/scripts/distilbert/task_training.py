@@ -9,7 +9,6 @@ from distilbert.metrics import measure
 from distilbert.model import SequenceClassifier
 from distilbert.steps import TrainingStep, require_positions
 from distilbert.task_objectives import ClassificationObjective
-from distilbert.tasks import get_task
 from distilbert.tokens import TokenShards
 from distilbert.training import train
 
@@ -22,7 +21,10 @@ def train_on_task(
     *,
     validation: Path,
 ) -> None:
-    """Train a classifier, keep the weights of the best validation accuracy, write it."""
+    """Train a classifier, keep the weights of the best validation accuracy, write it.
+
+    The step's settings name the `task`, its `label_names` and the `seed`.
+    """
     held_out = TokenShards([validation])
     for examples in (objective.examples, held_out):
         require_positions(model.config, examples, f"task {step.settings['task']} (tasks.max_length)")
@@ -42,5 +44,4 @@ def train_on_task(
         select_by="accuracy",
         checkpoints=step.checkpoints,
     )
-    label_names = get_task(step.settings["task"]).label_names
-    step.write(model, result, {"best": result.best}, label_names=label_names)
+    step.write(model, result, {"best": result.best}, label_names=step.settings["label_names"])

@@ -1,4 +1,4 @@
-"""The five binary GLUE tasks: columns, labels, the paper's metric and its published scores.
+"""Binary tasks: the five of GLUE, with the paper's metric and its published scores, and the user's own.
 
 Class 1 does not mean the same thing everywhere, so each task says what its classes mean
 (`label_names`) and which of them is "yes" (`yes`):
@@ -24,21 +24,30 @@ from dataclasses import dataclass
 SPLITS = ("train", "validation", "test")
 
 
-@dataclass(frozen=True)
-class Task:
-    """One binary sentence or sentence-pair classification task.
+@dataclass(frozen=True, kw_only=True)
+class TaskData:
+    """How the files of a binary sentence or sentence-pair classification task are read.
 
-    `columns` are the text columns of the GLUE file; `yes` is the class (0 or 1) that affirms;
-    `metric` names the column of the results table that the paper reports for the task
-    ("accuracy", "mcc", or "accuracy_f1", the mean of accuracy and F1).
+    `columns` are the text columns, one or two; `label_names` are the names of class 0 and class 1.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    label_names: tuple[str, str]
+    label_column: str = "label"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(TaskData):
+    """One task, with what tables, figures and the cross-evaluation make of it.
+
+    `yes` is the class (0 or 1) that affirms; `metric` names the figure by which the task is judged, for GLUE's the
+    one that the paper reports ("accuracy", "mcc", or "accuracy_f1", the mean of accuracy and F1).
     The published scores, in percent, are the GLUE development-set figures of table 1 of the paper
     (None: not published); `coursework` is the accuracy of the student project this one follows.
     """
 
-    name: str
     title: str
-    columns: tuple[str, ...]
-    label_names: tuple[str, str]
     yes: int
     metric: str
     published_distilbert: float | None = None
@@ -143,3 +152,38 @@ def get_task(name: str) -> Task:
     if name not in TASKS:
         raise ValueError(f"tasks: no task {name!r}; choose from {', '.join(TASKS)}")
     return TASKS[name]
+
+
+def choose_tasks(names: list[str], custom: dict[str, dict]) -> dict[str, Task]:
+    """Return {name: task} in the order of the names, of GLUE's tasks and the user's own.
+
+    custom: the section `tasks.custom` of the config: the user's own tasks by name.
+
+    Raises:
+        ValueError: a name is no task's, or two; or a task's column or file is to be two things. The message names it.
+    """
+    own = {name: _own_task(name, description) for name, description in custom.items()}
+    if taken := sorted(own.keys() & TASKS.keys()):
+        raise ValueError(f"tasks.custom: {taken[0]} is a task of GLUE; give yours another name")
+    tasks = TASKS | own
+    if unknown := [name for name in names if name not in tasks]:
+        raise ValueError(
+            f"tasks.names: no task {unknown[0]!r}; choose from {', '.join(tasks)}, or describe it in tasks.custom"
+        )
+    return {name: tasks[name] for name in names}
+
+
+def _own_task(name: str, description: dict) -> Task:
+    if description["label_column"] in description["columns"]:
+        raise ValueError(f"tasks.custom.{name}: {description['label_column']} is a column of text and of labels")
+    if description["train"] == description["test"]:
+        raise ValueError(f"tasks.custom.{name}: train and test are the same file, {description['test']}")
+    return Task(
+        name=name,
+        title=description["title"] or name,
+        columns=tuple(description["columns"]),
+        label_column=description["label_column"],
+        label_names=tuple(description["label_names"]),
+        yes=description["yes_class"],
+        metric=description["metric"],
+    )
