@@ -21,12 +21,13 @@ from ways import OURS, compare, take_turns
 
 from distilbert.batching import STEPS_PER_POOL, BatchPlan
 from distilbert.config import DirectDistillationConfig, TrainingConfig, build
+from distilbert.device import autocast, choose_device
 from distilbert.inference import predict
 from distilbert.model import SequenceClassifier
 from distilbert.task_objectives import ClassificationObjective, DirectDistillationObjective
 from distilbert.tasks import TASKS
 from distilbert.tokens import TokenShards
-from distilbert.training import autocast, choose_device, train
+from distilbert.training import train
 
 STAGES = ("finetuning", "scoring", "direct")
 # In one turn: steps of each peer, and about how many tokens ours reads (at least two steps of them).

@@ -29,9 +29,10 @@ from distilbert import losses, vocabulary_head
 from distilbert.batching import STEPS_PER_POOL, BatchPlan
 from distilbert.config import PretrainConfig, TrainingConfig, build
 from distilbert.corpus_objectives import DistillationObjective
+from distilbert.device import autocast, choose_device, resolve_precision
 from distilbert.model import MaskedLM, SequenceClassifier, hold_matrices
 from distilbert.task_objectives import ClassificationObjective
-from distilbert.training import autocast, choose_device, resolve_precision, train
+from distilbert.training import train
 
 SLOTS_PER_EPOCH, SLOTS_PER_WINDOW = 661e6, 128
 LOSS_WEIGHTS = {"temperature": 2.0, "kl_weight": 5e-5, "mlm_weight": 2e-4}

@@ -29,8 +29,8 @@ from transformers import (
 )
 
 from distilbert.config import DirectDistillationConfig, EncoderConfig, PretrainConfig, TrainingConfig
+from distilbert.device import autocast
 from distilbert.tokens import Vocabulary
-from distilbert.training import autocast
 
 IGNORED = -100  # the label of a position without one, in PyTorch and `transformers`
 Step = Callable[[Tensor, Tensor, Tensor], object]

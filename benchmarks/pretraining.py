@@ -21,9 +21,10 @@ from ways import OURS, compare, take_turns
 from distilbert.batching import STEPS_PER_POOL, BatchPlan
 from distilbert.config import PretrainConfig, build
 from distilbert.corpus_objectives import DistillationObjective
+from distilbert.device import choose_device
 from distilbert.model import MaskedLM
 from distilbert.tokens import TokenShards
-from distilbert.training import choose_device, train
+from distilbert.training import train
 
 # Steps of each way in one turn.
 NUM_STEPS = {

@@ -32,7 +32,7 @@ BUILDS = {
     "finetune": "finetune.load_classifier(Path('student'), {vocabulary}, seed=1)",
     "distill_task": "distill_task.load_classifier(Path('teacher'), {vocabulary}, seed=1); "
     "distill_task.load_classifier(Path('student'), {vocabulary}, seed=1)",
-    "score_model": "score_model.load_classifier(Path('classifier'), {vocabulary})",
+    "score_models": "score_models.load_classifier(Path('classifier'), {vocabulary})",
 }
 
 

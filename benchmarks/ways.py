@@ -109,7 +109,7 @@ def _peak_megabytes() -> float:
 
 def build_matmul() -> Callable[[], float]:
     """Return what measures the FLOP/s of a large product of matrices in the precision that this device trains in."""
-    from distilbert.training import choose_device, resolve_precision
+    from distilbert.device import choose_device, resolve_precision
 
     device = choose_device()
     return lambda: measure.matmul_peak(device.type, resolve_precision(device, "auto"), repeats=5)

@@ -249,11 +249,11 @@ def test_ways_are_compared_for_the_same_work():
 
 def test_every_step_starts(tmp_path):
     """What the start-up of a step is measured by is a program; models are built by every step that trains or scores."""
-    for step in ("finetune", "score_model", "prepare_task"):
+    for step in ("finetune", "score_models", "prepare_task"):
         compile(startup.sources(step, workload.size_of("demo")), step, "exec")
     size = workload.size_of("demo")
     startup.write_models(size, tmp_path)
-    seconds, cpu_seconds = startup.start(startup.sources("score_model", size), tmp_path)
+    seconds, cpu_seconds = startup.start(startup.sources("score_models", size), tmp_path)
     assert seconds > 0 and cpu_seconds > 0
     with pytest.raises(RuntimeError, match="exit status 1"):
         startup.start("raise SystemExit(1)", tmp_path)

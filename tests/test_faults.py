@@ -182,7 +182,7 @@ def test_every_rule_that_reads_shards_declares_their_manifest():
             if re.search(r"\.arrow|token_shards\(", inputs) and "predictions=" not in inputs:
                 readers.append(block.partition(":")[0])
                 assert "manifest.json" in inputs, readers[-1]
-    assert sorted(readers) == ["distill_task", "finetune", "pretrain", "score_model", "train_teacher"]
+    assert sorted(readers) == ["distill_task", "finetune", "pretrain", "score_models", "train_teacher"]
 
 
 # Models.
@@ -278,9 +278,10 @@ def test_a_foreign_checkpoint_is_read_as_it_is(model):
 def score(folder: Path, model: Path, shard: Path) -> dict[str, Path]:
     """Score a classifier on a shard; return the paths of predictions and metrics."""
     paths = {"predictions": folder / "scored.arrow", "metrics": folder / "scored.json"}
-    settings = {"task": "rte", "tasks": ["rte"], "yes": {"rte": 0}, "precision": "float32"}
-    import_module("score_model").main(
-        model=model / "model.safetensors", tests=[shard], settings=settings, code="a=b", **paths
+    settings = {"tasks": ["rte"], "yes": {"rte": 0}, "precision": "float32"}
+    lists = {name: [path] for name, path in paths.items()}
+    import_module("score_models").main(
+        models=[model / "model.safetensors"], tests=[shard], settings=settings, code="a=b", **lists
     )
     return paths
 
@@ -498,7 +499,7 @@ WRITERS = {
     ),
     "save_pretrained": save_model,
     "Checkpoints.save": save_checkpoint,
-    "score_model": write_predictions,
+    "score_models": write_predictions,
     "plotting.save": draw,
     "generate_corpus_shard": generate_corpus,
     "wordpiece.save": save_tokenizer,
@@ -519,7 +520,7 @@ def test_a_full_disk_leaves_what_was_there(name, disk, run_step, tmp_path, vocab
     """
     place = Place(disk.folder / "out", tmp_path / "scratch", vocabulary, student_config(bert_config, num_layers=1))
     write = WRITERS[name]
-    if name == "score_model":  # its inputs are there before the disk is full
+    if name == "score_models":  # its inputs are there before the disk is full
         write_predictions(replace(place, folder=tmp_path), LARGE)
     write(place, SMALL)
     before = content(place.folder)

@@ -29,6 +29,7 @@ ALLOWED = {
     "tasks": set(),
     "vocabulary_kernel": set(),
     # How a step runs.
+    "device": {"processes"},
     "runlog": {"digest", "parent"},
     # Data.
     "hub": {"files"},
@@ -54,7 +55,7 @@ ALLOWED = {
         "vocabulary_head",
     },
     "task_objectives": {"batching", "config", "losses", "model", "processes", "tokens"},
-    "training": {"batching", "checkpoint", "config", "optimizer", "processes", "runlog"},
+    "training": {"batching", "checkpoint", "config", "device", "optimizer", "processes", "runlog"},
     # Results.
     "inference": {"model", "task_objectives", "tokens"},
     "plotting": {"files", "tasks"},
@@ -70,7 +71,17 @@ ALLOWED = {
         "tokens",
         "training",
     },
-    "corpus_training": {"batching", "config", "corpus_objectives", "files", "model", "steps", "tokens", "training"},
+    "corpus_training": {
+        "batching",
+        "config",
+        "corpus_objectives",
+        "device",
+        "files",
+        "model",
+        "steps",
+        "tokens",
+        "training",
+    },
     "task_training": {
         "batching",
         "config",

@@ -89,7 +89,7 @@ def test_the_example_plans_every_job(folder, tmp_path):
         "prepare_task": 3,
         "finetune": 9,
         "distill_task": 3,
-        "score_model": 12,
+        "score_models": 4,
         "collect_results": 1,
         "verify_exports": 1,
         "plot_accuracy": 1,

@@ -118,8 +118,11 @@ def jobs_of(config: dict, shards: list[str] | None = None) -> dict[str, list[str
             from_teacher = teacher if is_raw else f"finetune teacher/{task}/{seed}"
             models[f"direct/{task}/{seed}"] = f"distill_task {task}/{seed}"
             jobs[f"distill_task {task}/{seed}"] = [*data, "initialize_student random", from_teacher]
-    jobs |= {f"score_model {model}": [job, "prepare_task *"] for model, job in models.items()}
-    jobs["collect_results"] = ["score_model *"]
+    for approach in {*encoders, "direct"}:
+        for seed in seeds:
+            scored = [models[f"{approach}/{task}/{seed}"] for task in tasks]
+            jobs[f"score_models {approach}/{seed}"] = [*scored, "prepare_task *"]
+    jobs["collect_results"] = ["score_models *"]
     jobs["verify_exports"] = [teacher, "pretrain", *models.values()]
     jobs["plot_accuracy"] = jobs["plot_cross_evaluation"] = ["collect_results"]
     jobs["plot_training_curves"] = ["train_teacher", "pretrain", *models.values()]
@@ -213,11 +216,11 @@ STAGES = {
     "tasks.custom.reviews.columns": ("prepare_task reviews",),
     "tasks.custom.reviews.label_column": ("prepare_task reviews",),
     "tasks.custom.reviews.label_names": ("prepare_task reviews",),
-    "tasks.custom.reviews.yes_class": ("score_model *",),
+    "tasks.custom.reviews.yes_class": ("score_models *",),
     "tasks.custom.reviews.metric": ("collect_results",),
     "tasks.custom.reviews.title": ("collect_results", "plot_training_curves"),
     "finetune": ("finetune *",),
-    "finetune.precision": ("finetune *", "score_model *"),
+    "finetune.precision": ("finetune *", "score_models *"),
     "direct_distillation": ("distill_task *",),
 }
 # Beginning of a key -> that of its param, where they differ; the longest counts.
@@ -595,7 +598,7 @@ SOMETHING = (
     ),
     Case(
         "a task of one's own removed",
-        ("score_model *", "verify_exports", "plot_training_curves"),
+        ("score_models *", "verify_exports", "plot_training_curves"),
         project="custom",
         overlay={"tasks": {"names": ["sst2"]}},
     ),
@@ -677,13 +680,13 @@ SOMETHING = (
     ),
     Case(
         "a task added",
-        ("prepare_task cola", "score_model *"),
+        ("prepare_task cola", "score_models *"),
         overlay={"tasks": {"names": ["sst2", "rte", "cola"]}},
         keys=("tasks.names",),
     ),
     Case(
         "a task removed",
-        ("score_model *", "verify_exports", "plot_training_curves"),
+        ("score_models *", "verify_exports", "plot_training_curves"),
         overlay={"tasks": {"names": ["sst2"]}},
     ),
     Case(
@@ -808,7 +811,7 @@ SOMETHING = (
 # Module -> the rules whose steps it is part of; "*": all. A new module needs a line here.
 ON_CORPUS, ON_TASKS = ("train_teacher", "pretrain"), ("finetune *", "distill_task *")
 TRAININGS = (*ON_CORPUS, *ON_TASKS)
-LOADS_MODELS = (*TRAININGS, "import_teacher", "initialize_student *", "score_model *", "verify_exports")
+LOADS_MODELS = (*TRAININGS, "import_teacher", "initialize_student *", "score_models *", "verify_exports")
 LIBRARY = {
     "__init__": ("*",),
     "digest": ("*",),
@@ -822,25 +825,29 @@ LIBRARY = {
     "glue": ("prepare_task *",),
     "tokens": (*LOADS_MODELS, "learn_vocabulary", "import_tokenizer", "encode_shard *", "prepare_task *"),
     "wordpiece": (*LOADS_MODELS, "learn_vocabulary", "import_tokenizer", "encode_shard *", "prepare_task *"),
-    "batching": (*TRAININGS, "prepare_task *", "score_model *"),
+    "batching": (*TRAININGS, "prepare_task *", "score_models *"),
     "config": LOADS_MODELS,
     "export": LOADS_MODELS,
     "model": LOADS_MODELS,
-    "checkpoint": (*TRAININGS, "score_model *"),
-    "inference": (*ON_TASKS, "score_model *"),
-    "losses": (*TRAININGS, "score_model *"),
+    "checkpoint": TRAININGS,
+    "device": (*TRAININGS, "score_models *"),
+    "dropout": LOADS_MODELS,
+    "inference": (*ON_TASKS, "score_models *"),
+    "losses": (*TRAININGS, "score_models *"),
     "masking": ON_CORPUS,
     "corpus_objectives": ON_CORPUS,
     "corpus_training": ON_CORPUS,
-    "task_objectives": (*ON_TASKS, "score_model *"),
+    "vocabulary_head": ON_CORPUS,
+    "vocabulary_kernel": ON_CORPUS,
+    "task_objectives": (*ON_TASKS, "score_models *"),
     "task_training": ON_TASKS,
-    "optimizer": (*TRAININGS, "score_model *"),
-    "processes": (*TRAININGS, "score_model *"),
-    "training": (*TRAININGS, "score_model *"),
+    "optimizer": TRAININGS,
+    "processes": (*TRAININGS, "score_models *"),
+    "training": TRAININGS,
     "steps": TRAININGS,
     "tasks": ("generate_*", "prepare_task *", "collect_results", "plot_*"),
     "metrics": (*ON_TASKS, "collect_results"),
-    "evaluation": ("score_model *", "collect_results"),
+    "evaluation": ("score_models *", "collect_results"),
     "plotting": ("plot_*",),
 }
 
@@ -1006,7 +1013,7 @@ def test_what_only_shows_results_never_trains():
         "distilbert/evaluation.py",
         "plot_accuracy.py",
         "collect_results.py",
-        "score_model.py",
+        "score_models.py",
         "verify_exports.py",
         "tasks.note",
     )

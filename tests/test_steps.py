@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -207,12 +208,13 @@ def run_all() -> None:
             distill(task, folders[-1], teacher="finetuned", weights=weights)
         else:
             finetune(approach, task, folders[-1])
-        main_of("score_model")(
-            model=Path(f"{folders[-1]}/model.safetensors"),
+    for approach in {model["approach"]: None for model in MODELS}:
+        main_of("score_models")(
+            models=[Path(f"models/{approach}/{name}/model.safetensors") for name in TASK_NAMES],
             tests=[Path(f"tasks/{name}/test.arrow") for name in TASK_NAMES],
-            predictions=Path(f"predictions/{approach}/{task}.arrow"),
-            metrics=Path(f"predictions/{approach}/{task}.json"),
-            settings={"task": task, "tasks": TASK_NAMES, "yes": YES, "precision": "float32"},
+            predictions=[Path(f"predictions/{approach}/{name}.arrow") for name in TASK_NAMES],
+            metrics=[Path(f"predictions/{approach}/{name}.json") for name in TASK_NAMES],
+            settings={"tasks": TASK_NAMES, "yes": YES, "precision": "float32"},
             code=CODE,
         )
     main_of("collect_results")(
@@ -444,19 +446,19 @@ def test_predictions_cover_every_test_set(in_run):
 
 def test_a_score_reads_the_classes_of_the_scored_task(in_run, tmp_path):
     """Scored as RTE's own model, MRPC's model gives the same logits on RTE with its two classes exchanged."""
-    settings = {"tasks": ["rte"], "yes": YES, "precision": "float32"}
+    paths = {trained_on: tmp_path / f"{trained_on}.arrow" for trained_on in TASK_NAMES}
+    main_of("score_models")(
+        models=[Path("models/pretrained/mrpc/model.safetensors")] * len(TASK_NAMES),
+        tests=[Path("tasks/rte/test.arrow")] * len(TASK_NAMES),
+        predictions=[*paths.values()],
+        metrics=[path.with_suffix(".json") for path in paths.values()],
+        settings={"tasks": TASK_NAMES, "yes": YES, "precision": "float32"},
+        code=CODE,
+    )
     found = {}
-    for trained_on in TASK_NAMES:
-        path = tmp_path / f"{trained_on}.arrow"
-        main_of("score_model")(
-            model=Path("models/pretrained/mrpc/model.safetensors"),
-            tests=[Path("tasks/rte/test.arrow")],
-            predictions=path,
-            metrics=tmp_path / "metrics.json",
-            settings=settings | {"task": trained_on},
-            code=CODE,
-        )
-        found[trained_on] = pa.ipc.open_file(path).read_all()
+    for trained_on, path in paths.items():
+        table = pa.ipc.open_file(path).read_all()
+        found[trained_on] = table.filter(pc.equal(table["evaluated_on"], "rte"))
     assert found["mrpc"]["logit_0"] == found["rte"]["logit_1"]
     assert found["mrpc"]["logit_1"] == found["rte"]["logit_0"]
 

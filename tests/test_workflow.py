@@ -75,7 +75,7 @@ def test_the_default_config_plans_the_whole_demo(tmp_path):
     assert counts["prepare_task"] == tasks
     assert counts["finetune"] == (3 if DEFAULT["finetune"]["scratch"] else 2) * tasks * seeds
     assert counts["distill_task"] == tasks * seeds
-    assert counts["score_model"] == counts["finetune"] + counts["distill_task"]
+    assert counts["score_models"] * tasks == counts["finetune"] + counts["distill_task"]
     single = "learn_vocabulary train_teacher pretrain collect_results verify_exports plot_accuracy".split()
     assert {counts[rule] for rule in single} == {1}
     assert not (tmp_path / "results").exists()

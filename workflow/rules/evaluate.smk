@@ -1,16 +1,19 @@
 """Cross-evaluation: every fine-tuned model on every task's test set."""
 
 
-rule score_model:
+rule score_models:
     input:
-        **model_input("model", "results/models/{approach}/{task}/seed{seed}"),
-        tests=expand("results/tasks/{name}/test.arrow", name=TASK_NAMES),
-        manifests=expand("results/tasks/{name}/manifest.json", name=TASK_NAMES),
+        models=expand("results/models/{{approach}}/{task}/seed{{seed}}/model.safetensors", task=TASK_NAMES),
+        configs=expand("results/models/{{approach}}/{task}/seed{{seed}}/config.json", task=TASK_NAMES),
+        tests=expand("results/tasks/{task}/test.arrow", task=TASK_NAMES),
+        manifests=expand("results/tasks/{task}/manifest.json", task=TASK_NAMES),
     output:
-        predictions="results/predictions/{approach}/{task}/seed{seed}.arrow",
-        metrics="results/predictions/{approach}/{task}/seed{seed}.json",
+        predictions=expand("results/predictions/{{approach}}/{task}/seed{{seed}}.arrow", task=TASK_NAMES),
+        metrics=expand("results/predictions/{{approach}}/{task}/seed{{seed}}.json", task=TASK_NAMES),
     log:
-        "logs/score_model/{approach}/{task}/seed{seed}.log",
+        "logs/score_models/{approach}/seed{seed}.log",
+    benchmark:
+        "benchmarks/results/score_models/{approach}/seed{seed}.tsv"
     wildcard_constraints:
         approach="pretrained|scratch|teacher|direct",
     conda:
@@ -18,15 +21,10 @@ rule score_model:
     resources:
         gpu=GPU,
     params:
-        **settings(
-            task=lambda w: w.task,
-            tasks=TASK_NAMES,
-            yes=of_tasks("yes"),
-            precision=cfg("finetune.precision"),
-        ),
-        **code("score_model.py"),
+        **settings(tasks=TASK_NAMES, yes=of_tasks("yes"), precision=cfg("finetune.precision")),
+        **code("score_models.py"),
     script:
-        "../scripts/score_model.py"
+        "../scripts/score_models.py"
 
 
 rule collect_results:

@@ -32,7 +32,7 @@ def main(
     """Tabulate; `settings["models"]` names approach, task and seed of each predictions file, in their order.
 
     `settings["title"]` and `settings["metric"]` say of each task what it is called and by which figure it is judged.
-    metrics: what `score_model` wrote beside each predictions file, in the same order.
+    metrics: what `score_models` wrote beside each predictions file, in the same order.
     """
     started = time.time()
     cells, majority = [], {}

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from distilbert import runlog
 from distilbert.config import DirectDistillationConfig, build
+from distilbert.device import autocast, choose_device
 from distilbert.export import load_classifier
 from distilbert.inference import predict
 from distilbert.steps import TrainingStep
 from distilbert.task_objectives import DirectDistillationObjective
 from distilbert.task_training import train_on_task
 from distilbert.tokens import TokenShards
-from distilbert.training import autocast, choose_device
 
 
 def main(

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from distilbert import runlog
 from distilbert.config import TrainingConfig, build
+from distilbert.device import choose_device
 from distilbert.export import load_classifier
 from distilbert.steps import TrainingStep
 from distilbert.task_objectives import ClassificationObjective
 from distilbert.task_training import train_on_task
 from distilbert.tokens import TokenShards
-from distilbert.training import choose_device
 
 
 def main(

@@ -12,10 +12,10 @@ from distilbert import runlog
 from distilbert.config import PretrainConfig, build
 from distilbert.corpus_objectives import DistillationObjective
 from distilbert.corpus_training import open_corpus, train_on_corpus
+from distilbert.device import choose_device, resolve_precision
 from distilbert.export import load_masked_lm
 from distilbert.model import hold_matrices
 from distilbert.steps import TrainingStep
-from distilbert.training import choose_device, resolve_precision
 
 
 def main(

@@ -12,10 +12,10 @@ from distilbert import runlog, wordpiece
 from distilbert.config import MaskedLMConfig, build
 from distilbert.corpus_objectives import MaskedLMObjective
 from distilbert.corpus_training import open_corpus, train_on_corpus
+from distilbert.device import choose_device
 from distilbert.export import load_masked_lm, teacher_config
 from distilbert.model import MaskedLM
 from distilbert.steps import TrainingStep
-from distilbert.training import choose_device
 
 
 def main(

@@ -9,11 +9,12 @@ import torch
 from distilbert.batching import BatchPlan
 from distilbert.config import MaskedLMConfig
 from distilbert.corpus_objectives import MaskedLMObjective, mean_losses
+from distilbert.device import autocast
 from distilbert.files import read_sealed_json
 from distilbert.model import MaskedLM
 from distilbert.steps import TrainingStep, require_positions
 from distilbert.tokens import TokenShards, Vocabulary
-from distilbert.training import autocast, train
+from distilbert.training import train
 
 # Sequences of the validation set that are scored during a run; the test set is scored whole at its end.
 VALIDATION_SEQUENCES = 1000
