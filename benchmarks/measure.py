@@ -47,14 +47,19 @@ def rows_of(seconds: dict[str, list[float]], *, work: float, unit: str, peers: t
     """
     rows = []
     for name, times in seconds.items():
-        row = {"way": name, "seconds": round(statistics.median(times), 4)}
-        row[f"{unit}_per_second"] = round(work / statistics.median(times))
+        row = {"way": name, "seconds": significant(statistics.median(times))}
+        row[f"{unit}_per_second"] = significant(work / statistics.median(times))
         for peer in peers:
             ratios = [theirs / ours for ours, theirs in zip(times, seconds[peer], strict=True)]
             row[f"times_{peer}"] = round(statistics.median(ratios), 2)
         row["slowest_to_fastest"] = round(max(times) / min(times), 2)
         rows.append(row)
     return rows
+
+
+def significant(value: float) -> float | int:
+    """Return a figure with four digits, a whole number where it has as many before the point."""
+    return round(value) if abs(value) >= 1000 else float(f"{value:.4g}")
 
 
 def matmul_peak(device: str = "cpu", dtype: str = "float32", *, size: int = 2048, repeats: int = 10) -> float:

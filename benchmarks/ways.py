@@ -164,9 +164,8 @@ def compare(
     for row in rows:
         median = statistics.median(seconds[row["way"]])
         # On a machine that others use too, this is the steadier of the two clocks.
-        row["cpu_seconds"] = round(
-            statistics.median(turn.cpu_seconds * work / turn.work for turn in turns[row["way"]]), 4
-        )
+        cpu_seconds = [turn.cpu_seconds * work / turn.work for turn in turns[row["way"]]]
+        row["cpu_seconds"] = measure.significant(statistics.median(cpu_seconds))
         row["tokens_per_second"] = round(work * tokens / median)
         row["percent_of_peak"] = round(100 * work * flops / median / peak, 1)
     return rows
