@@ -35,7 +35,7 @@ def main() -> None:
         seconds, cpu_seconds = run([sys.executable, "-m", "snakemake", "--cores", str(arguments.cores)], folder)
         rows = core_seconds_of_loops(folder / "results")
     in_all = seconds * arguments.cores
-    rows.append({"loop": "in all", "jobs": sum(row["jobs"] for row in rows)})
+    rows.append({"loop": "in all", "models": sum(row["models"] for row in rows)})
     rows[-1]["core_seconds"] = round(sum(row["core_seconds"] for row in rows[:-1]), 1)
     for row in rows:
         row["percent_of_core_seconds"] = round(100 * row["core_seconds"] / in_all, 1)
@@ -77,7 +77,7 @@ def run(command: list[str], folder: Path) -> tuple[float, float]:
 
 
 def core_seconds_of_loops(results: Path) -> list[dict]:
-    """Return for each kind of loop how many jobs ran it, and seconds times threads inside it."""
+    """Return for each kind of loop how many models went through it, and seconds times threads inside it."""
     loops = {
         "train the teacher": ("teacher/metrics.json", "train_seconds"),
         "pretrain the student": ("student/pretrained/metrics.json", "train_seconds"),
@@ -88,7 +88,7 @@ def core_seconds_of_loops(results: Path) -> list[dict]:
     for loop, (pattern, key) in loops.items():
         records = [read_json(path) for path in results.glob(pattern)]
         spent = [(record | record["provenance"])[key] * record["provenance"]["threads"] for record in records]
-        rows.append({"loop": loop, "jobs": len(records), "core_seconds": round(sum(spent), 1)})
+        rows.append({"loop": loop, "models": len(records), "core_seconds": round(sum(spent), 1)})
     return rows
 
 

@@ -272,7 +272,7 @@ def test_the_loops_of_a_run_are_counted(tmp_path):
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(figures))
     rows = pipeline.core_seconds_of_loops(tmp_path)
-    assert [(row["jobs"], row["core_seconds"]) for row in rows] == [(1, 10.0), (0, 0), (2, 7.0), (1, 0.5)]
+    assert [(row["models"], row["core_seconds"]) for row in rows] == [(1, 10.0), (0, 0), (2, 7.0), (1, 0.5)]
 
 
 def test_the_cost_of_a_run_is_what_its_flops_take():
