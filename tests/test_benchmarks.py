@@ -76,7 +76,8 @@ def test_a_pretraining_step_has_the_losses_and_gradients_of_peer_b(tmp_path, mak
 
     their_teacher = BertForMaskedLM.from_pretrained(tmp_path / "teacher", output_hidden_states=True).eval()
     their_student = DistilBertForMaskedLM.from_pretrained(tmp_path / "student")
-    labels = torch.where(batch.targets, batch.original, peers.IGNORED)
+    labels = torch.full_like(batch.ids, peers.IGNORED)
+    labels[batch.mask] = torch.where(batch.words >= 0, batch.words, peers.IGNORED)
     theirs = peers.pretraining_losses(
         their_student, their_teacher, batch.ids, batch.mask.long(), labels, pretrain_config
     )
