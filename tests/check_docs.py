@@ -1,6 +1,6 @@
-"""Keep the pages and docs/results together: `--write` copies tables of result files into README.md and docs/*.md.
+"""Keep the pages together with what they quote: `--write` puts tables of files into README.md and docs/*.md.
 
-A page marks where with `<!-- docs/results/<file> -->` and `<!-- end -->`.
+A page marks where with `<!-- docs/results/<file> -->`, or the schema of the configuration, and `<!-- end -->`.
 """
 
 import json
@@ -8,8 +8,10 @@ import re
 import sys
 from pathlib import Path
 
+from config_reference import reference
+
 ROOT = Path(__file__).parent.parent
-BLOCK = re.compile(r"(<!-- (docs/results/\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- ((?:docs/results|workflow/schemas)/\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def pages() -> list[Path]:
@@ -18,12 +20,14 @@ def pages() -> list[Path]:
 
 
 def with_tables(text: str) -> str:
-    """Return a page with the table of the named result file in each marked block."""
+    """Return a page with the tables of the named file in each marked block."""
     return BLOCK.sub(lambda found: f"{found[1]}\n{table_of(ROOT / found[2])}\n\n{found[3]}", text)
 
 
 def table_of(path: Path) -> str:
-    """Return what a page shows of a result file: a summary's table of means, or what a torture came to."""
+    """Return what a page shows of a file: a summary's table of means, what a torture came to, a schema's keys."""
+    if path.suffix == ".yaml":
+        return reference(path)
     if path.parent.name == "benchmarks" and not path.exists():
         return "Not measured yet."
     if path.name == "summary.md":

@@ -6,6 +6,7 @@ import statistics
 
 import yaml
 from check_docs import BLOCK, ROOT, pages, with_tables
+from config_reference import keys_of, reference
 
 
 def test_pages_quote_the_committed_results():
@@ -14,6 +15,54 @@ def test_pages_quote_the_committed_results():
     for page in pages():
         text = page.read_text(encoding="utf-8")
         assert with_tables(text) == text, page
+
+
+def test_the_reference_has_every_key_of_the_config():
+    """Each value of config.yaml has one row, with its value there as the default and a description."""
+    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    table = reference(ROOT / "workflow" / "schemas" / "config.schema.yaml")
+    assert table in (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\S+)` \|(.*)$", table, re.MULTILINE))
+
+    def check(prefix: str, section: dict) -> None:
+        for name, value in section.items():
+            if isinstance(value, dict) and value:
+                check(f"{prefix}{name}.", value)
+            else:
+                _, default, description = rows[prefix + name].strip(" |").split(" | ")
+                assert yaml.safe_load(default.strip("`")) == value, name
+                assert len(description) > 10, name
+
+    check("", config)
+
+
+def test_the_reference_says_what_a_key_may_be():
+    """Ranges, choices, lists, null, and what has no default, of each kind one."""
+    schema = {
+        "$defs": {"share": {"type": "number", "minimum": 0, "exclusiveMaximum": 1, "description": "A share."}},
+        "properties": {
+            "number": {"$ref": "#/$defs/share", "description": "Of what is left."},
+            "choice": {"enum": ["a", "b", 1]},
+            "names": {"type": "array", "minItems": 1, "maxItems": 2, "items": {"type": "string"}},
+            "limit": {"type": ["integer", "null"], "minimum": 1},
+            "flag": {"type": "boolean"},
+            "things": {
+                "type": "object",
+                "additionalProperties": {"required": ["new"], "properties": {"new": {"type": "string"}}},
+            },
+        },
+    }
+    defaults = {"number": 0.5, "choice": "a", "names": ["x"], "limit": None, "flag": True, "things": {}}
+    found = {key: (kind, default) for key, _, kind, default in keys_of(schema, "top", schema, defaults)}
+    assert found == {
+        "top.number": ("number ≥ 0 and < 1", 0.5),
+        "top.choice": ("`a`, `b` or `1`", "a"),
+        "top.names": ("list of string, 1 to 2", ["x"]),
+        "top.limit": ("integer ≥ 1 or `null`", None),
+        "top.flag": ("`true` or `false`", True),
+        "top.things": ("a section", {}),
+        "top.things.<name>.new": ("string", ...),
+    }
 
 
 def test_the_first_sentences_quote_the_demo():
