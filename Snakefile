@@ -38,6 +38,7 @@ rule all:
 
 onstart:
     hold_folder()
+    announce_plan()
 
 
 onsuccess:

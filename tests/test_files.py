@@ -51,7 +51,7 @@ def test_the_mode_is_that_of_any_new_file(tmp_path):
 def test_a_held_file_is_refused_by_the_pid_of_its_holder(tmp_path):
     """A second holder is refused in one line; once the first lets go, it is welcome."""
     first = hold(tmp_path / "folder" / "lock", "another run")
-    with pytest.raises(RuntimeError, match=rf"folder: another run \(pid {os.getpid()}\) is at work here$"):
+    with pytest.raises(RuntimeError, match=rf"folder: another run \(pid {os.getpid()} on \S+\) is at work here$"):
         hold(tmp_path / "folder" / "lock", "another run", patience=0.3)
     first.close()
     hold(tmp_path / "folder" / "lock", "another run").close()

@@ -30,7 +30,8 @@ ALLOWED = {
     "vocabulary_kernel": set(),
     # How a step runs.
     "device": {"processes"},
-    "runlog": {"digest", "parent"},
+    "plan": {"files"},
+    "runlog": {"digest", "parent", "plan"},
     # Data.
     "hub": {"files"},
     "synthetic": {"tasks"},
@@ -95,7 +96,7 @@ ALLOWED = {
     },
 }
 WITHOUT_TORCH = (
-    "batching config digest evaluation examples files glue hub metrics parent plotting runlog sources synthetic tasks "
+    "batching config digest evaluation examples files glue hub metrics parent plan plotting runlog sources synthetic tasks "
     "tokens wordpiece"
 ).split()
 STEPS = sorted(path.stem for path in SCRIPTS.glob("*.py"))

@@ -41,9 +41,9 @@ def test_a_job_ends_soon_after_its_parent_was_killed(job, tmp_path):
 
 
 def test_a_job_lives_on_while_its_parent_does():
-    """Nothing ends a job whose parent and announced processes live; those of another namespace are not looked for."""
-    here = parent._pid_namespace()
-    for announced in (f"{here} {os.getpid()}", "pid:[1] 999999", ""):
+    """Nothing ends a job whose parent and announced processes live; those of another place are not looked for."""
+    here = parent._where_pids_count()
+    for announced in (f"{here} {os.getpid()}", f"another-machine/{here.partition('/')[2]} 999999", f"{here.partition('/')[0]}/pid:[1] 999999", ""):
         assert run_for_a_second(announced) == (0, b"done\n")
     assert run_for_a_second(f"{here} {os.getpid()} 999999")[0] == -signal.SIGTERM  # one is gone already
 
@@ -54,16 +54,16 @@ def test_a_dead_process_that_nobody_waited_for_is_dead():
     zombie = subprocess.Popen(["true"])
     while psutil.Process(zombie.pid).status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.01)
-    assert run_for_a_second(f"{parent._pid_namespace()} {zombie.pid}")[0] == -signal.SIGTERM
+    assert run_for_a_second(f"{parent._where_pids_count()} {zombie.pid}")[0] == -signal.SIGTERM
     zombie.wait()
 
 
 def test_announced_processes_add_up():
     """`announce` names one process alone; a process that it started adds itself."""
     program = "import os; from distilbert import parent; parent.announce_too(); print(os.environ[parent.VARIABLE])"
-    environment = os.environ | {"DISTILBERT_PARENTS": f"{parent._pid_namespace()} 17"}
+    environment = os.environ | {"DISTILBERT_PARENTS": f"{parent._where_pids_count()} 17"}
     below = subprocess.Popen([sys.executable, "-c", program], cwd=SCRIPTS, stdout=subprocess.PIPE, env=environment)
-    assert below.communicate()[0].decode().split() == [parent._pid_namespace(), "17", str(below.pid)]
+    assert below.communicate()[0].decode().split() == [parent._where_pids_count(), "17", str(below.pid)]
 
 
 def run_for_a_second(announced: str) -> tuple[int, bytes]:

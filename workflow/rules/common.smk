@@ -11,7 +11,7 @@ from pathlib import Path
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from distilbert import checkpoint, digest, parent
+from distilbert import checkpoint, digest, parent, plan
 from distilbert.files import hold
 from distilbert.glue import task_files
 from distilbert.sources import corpus_files
@@ -26,6 +26,12 @@ digest.announce(SCRIPTS)
 parent.announce()
 END_WITH_PARENT = "setpriv --pdeathsig TERM"
 shell.prefix(f"set -euo pipefail; exec $({END_WITH_PARENT} true 2> /dev/null && echo {END_WITH_PARENT}) ")
+
+if not workflow.is_main_process:
+    try:
+        plan.require_present_run()
+    except RuntimeError as error:
+        raise WorkflowError(str(error)) from None
 
 # Threads that wait for work must not spin: two jobs that shared two cores ran ten times faster so.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -47,6 +53,11 @@ def hold_folder():
         folder_lock = hold(Path(".snakemake/distilbert.lock").absolute(), "another Snakemake")
     except RuntimeError as error:
         raise WorkflowError(str(error)) from None
+
+
+def announce_plan():
+    """Tell the jobs what was decided for each of them (see distilbert.plan)."""
+    plan.announce({job.output[0]: [*job.input, *job.params] for job in workflow.dag.jobs if job.output})
 
 
 def cfg(path, *, without=()):

@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -133,7 +134,8 @@ def hold(path: Path, who: str, *, patience: float = 0.0) -> IO[str]:
     who: what holds such a lock, in words. patience: seconds to wait for another holder that may be ending.
 
     Raises:
-        RuntimeError: another process holds it; the message names the path's folder and the process's pid.
+        RuntimeError: another process holds it; the message names the path's folder, the process's pid and
+            its machine, as the folder may be shared by several.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = open(path, "a+", encoding="utf-8")
@@ -151,7 +153,7 @@ def hold(path: Path, who: str, *, patience: float = 0.0) -> IO[str]:
             file.close()
             raise RuntimeError(f"{path.parent}: {who} (pid {owner}) is at work here") from None
     file.truncate(0)
-    file.write(f"{os.getpid()}\n")
+    file.write(f"{os.getpid()} on {platform.node()}\n")
     file.flush()
     return file
 

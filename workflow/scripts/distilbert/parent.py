@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
-# Names to a job the processes without which it shall not go on: "<namespace of the pids> <pid> <pid>...".
+# Names to a job the processes without which it shall not go on: "<where the pids count> <pid> <pid>...".
 VARIABLE = "DISTILBERT_PARENTS"
 # A killed Snakemake's jobs are gone within 5 seconds: SECONDS_TO_SAVE and a little.
 SECONDS_TO_SAVE = 4.0
@@ -23,12 +23,12 @@ SECONDS_BETWEEN_LOOKS = 0.25
 
 def announce() -> None:
     """Name this process, and it alone, to those that it starts as one without which they shall not go on."""
-    os.environ[VARIABLE] = f"{_pid_namespace()} {os.getpid()}"
+    os.environ[VARIABLE] = f"{_where_pids_count()} {os.getpid()}"
 
 
 def announce_too() -> None:
     """Name this process beside those that were named to it."""
-    os.environ[VARIABLE] = " ".join([_pid_namespace(), *map(str, _announced()), str(os.getpid())])
+    os.environ[VARIABLE] = " ".join([_where_pids_count(), *map(str, _announced()), str(os.getpid())])
 
 
 def end_with_parent() -> None:
@@ -40,8 +40,8 @@ def end_with_parent() -> None:
 
 def _announced() -> list[int]:
     """Return the pids that were named to this process, none where it cannot see them."""
-    namespace, *pids = os.environ.get(VARIABLE, "").split() or [""]
-    return [int(pid) for pid in pids] if namespace == _pid_namespace() else []
+    place, *pids = os.environ.get(VARIABLE, "").split() or [""]
+    return [int(pid) for pid in pids] if place == _where_pids_count() else []
 
 
 def _watch(parent: int, announced: list[int]) -> None:
@@ -66,9 +66,14 @@ def _is_alive(pid: int) -> bool:
         return True
 
 
-def _pid_namespace() -> str:
-    """Return the namespace in which this process's pids count; a container may have its own."""
+def _where_pids_count() -> str:
+    """Return this machine, since it was started, and the namespace in it in which this process's pids count.
+
+    A scheduler hands the environment on to other machines, and there a pid is another process's. The namespace alone
+    does not tell them apart: the first one has the same name on every machine.
+    """
     try:
-        return str(Path("/proc/self/ns/pid").readlink())
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
     except OSError:
-        return "-"
+        return platform.node()

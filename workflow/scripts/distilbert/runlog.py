@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import platform
+import socket
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from distilbert.digest import code_digest, is_as_announced
 from distilbert.parent import announce_too, end_with_parent
+from distilbert.plan import require_as_decided
 
 # Packages whose versions can change a result.
 RECORDED_PACKAGES = (
@@ -40,12 +42,14 @@ def run(main: Callable, snakemake) -> None:
     """Call a step's `main` for a Snakemake job; on an error log the traceback, print one line, exit with 1.
 
     `main` is given what its signature asks for: inputs and outputs by name, `settings` (dict) and `code`
-    (the digest of the step's source). A training that is given several GPUs runs once for each, under torchrun.
+    (the digest of the step's source). A training that is given several GPUs (resource `gpu`, in all) runs once for each,
+    under torchrun; they may stand in several machines of one SLURM job (resource `nodes`).
     """
     is_training = "distilbert.steps" in sys.modules
-    num_processes = snakemake.resources.get("gpu", 0) if is_training else 1
-    if num_processes > 1 and "WORLD_SIZE" not in os.environ:
-        launch(num_processes)
+    num_nodes = snakemake.resources.get("nodes", 1) if is_training else 1
+    num_processes = snakemake.resources.get("gpu", 0) // num_nodes if is_training else 1  # on each of them
+    if num_processes * num_nodes > 1 and "WORLD_SIZE" not in os.environ:
+        launch(num_processes, num_nodes, num_threads=snakemake.threads)
     end_with_parent()
     gc.freeze()  # what was imported stays: looking through it for garbage took half a second of every job's end
     path = Path(snakemake.log[0]) if snakemake.log else None
@@ -58,6 +62,7 @@ def run(main: Callable, snakemake) -> None:
     values = {**named, "settings": settings, "code": code}
     wanted = inspect.signature(main).parameters
     try:
+        require_as_decided(snakemake.output[0], [*snakemake.input, *snakemake.params])
         require_same_code(snakemake.rule, code)
         main(**{name: value for name, value in values.items() if name in wanted})
     except Exception as error:
@@ -67,11 +72,22 @@ def run(main: Callable, snakemake) -> None:
         sys.exit(1)
 
 
-def launch(num_processes: int) -> None:
-    """Become torchrun, which starts this very script so many times on this machine; does not return."""
+def launch(num_processes: int, num_nodes: int, *, num_threads: int) -> None:
+    """Become torchrun, which starts this very script so many times on each of so many machines; does not return.
+
+    On several machines srun starts one torchrun on each, and they meet on this one, the first of the SLURM job.
+    num_threads: on each machine.
+    """
     announce_too()
-    options = ["--standalone", f"--nproc-per-node={num_processes}"]
-    os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", *options, sys.argv[0]])
+    torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={num_processes}"]
+    if num_nodes == 1:
+        os.execv(sys.executable, [*torchrun, "--standalone", sys.argv[0]])
+    job = os.environ["SLURM_JOB_ID"]
+    port = 20000 + int(job) % 10000  # two jobs may share a machine
+    meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint={socket.gethostname()}:{port}", f"--rdzv-id={job}"]
+    srun = ["srun", f"--nodes={num_nodes}", f"--ntasks={num_nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
+    srun += [f"--cpus-per-task={num_threads}", "--cpu-bind=none"]
+    os.execvp("srun", [*srun, *torchrun, f"--nnodes={num_nodes}", *meeting, sys.argv[0]])
 
 
 def read_params(params: Iterable[str]) -> tuple[dict, str]:
