@@ -1,5 +1,7 @@
 """Distil a BERT: Wikipedia to DistilBERT to five GLUE tasks. `snakemake --cores N` does all of it."""
 
+import os
+
 from snakemake.utils import min_version, validate
 
 min_version("9.0")
@@ -9,6 +11,11 @@ configfile: f"{workflow.basedir}/config.yaml"
 
 
 validate(config, "workflow/schemas/config.schema.yaml")
+
+
+# Used with --software-deployment-method apptainer alone; built from the Dockerfile. Relative, as a moved clone makes
+# nothing stale.
+container: os.path.relpath(f"{workflow.basedir}/distilbert.sif")
 
 
 include: "workflow/rules/common.smk"

@@ -96,8 +96,8 @@ ALLOWED = {
     },
 }
 WITHOUT_TORCH = (
-    "batching config digest evaluation examples files glue hub metrics parent plan plotting runlog sources synthetic tasks "
-    "tokens wordpiece"
+    "batching config digest evaluation examples files glue hub metrics parent plan plotting runlog sources synthetic "
+    "tasks tokens wordpiece"
 ).split()
 STEPS = sorted(path.stem for path in SCRIPTS.glob("*.py"))
 

@@ -43,7 +43,12 @@ def test_a_job_ends_soon_after_its_parent_was_killed(job, tmp_path):
 def test_a_job_lives_on_while_its_parent_does():
     """Nothing ends a job whose parent and announced processes live; those of another place are not looked for."""
     here = parent._where_pids_count()
-    for announced in (f"{here} {os.getpid()}", f"another-machine/{here.partition('/')[2]} 999999", f"{here.partition('/')[0]}/pid:[1] 999999", ""):
+    for announced in (
+        f"{here} {os.getpid()}",
+        f"another-machine/{here.partition('/')[2]} 999999",
+        f"{here.partition('/')[0]}/pid:[1] 999999",
+        "",
+    ):
         assert run_for_a_second(announced) == (0, b"done\n")
     assert run_for_a_second(f"{here} {os.getpid()} 999999")[0] == -signal.SIGTERM  # one is gone already
 

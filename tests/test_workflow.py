@@ -139,3 +139,28 @@ def test_a_published_recipe_is_spelled_out(name, section):
     """The presets that follow a publication name every key of their trainings."""
     preset = yaml.safe_load((ROOT / "workflow" / "presets" / f"{name}.yaml").read_text())
     assert set(DEFAULT[section]) == set(preset[section])
+
+
+def profile(name: str) -> dict:
+    """Return a shipped profile."""
+    return yaml.safe_load((ROOT / "profiles" / name / "config.yaml").read_text())
+
+
+@pytest.mark.parametrize("name", ["slurm", "kubernetes"])
+def test_a_cluster_decides_on_reruns_as_one_machine_does(name):
+    """Every key of the default profile stands in the others with its value, but for how much may run at once."""
+    here, there = profile("default"), profile(name)
+    assert {key: there.get(key) for key in here if key != "resources"} == {
+        key: value for key, value in here.items() if key != "resources"
+    }
+    assert set(there["resources"]) < set(here["resources"])
+
+
+@pytest.mark.parametrize("name", ["slurm", "kubernetes"])
+def test_a_cluster_gives_gpus_to_the_rules_that_ask_for_them(name):
+    """Each rule that a profile names exists, and it gives a GPU to exactly those that take one where there is one."""
+    source = "\n".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
+    rules = dict(re.findall(r"^ *rule (\w+):\n(.*?)(?=^ *rule |\Z)", source, re.MULTILINE | re.DOTALL))
+    given = profile(name)["set-resources"]
+    assert set(given) <= set(rules)
+    assert {rule for rule in given if "gpu" in given[rule]} == {rule for rule in rules if "gpu=GPU" in rules[rule]}

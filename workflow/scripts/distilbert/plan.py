@@ -1,8 +1,8 @@
 """What Snakemake decided that each job reads and is told, for jobs that read Snakefile and settings anew elsewhere.
 
-A cluster's job waits, and when its turn comes reads everything again on its own machine. What is recorded of it, though,
-is what the Snakemake that asked for it had read. So that one writes its plan down, and a job that would do anything else
-refuses: an edit made meanwhile cannot end up in results that are recorded as made without it.
+A cluster's job waits, and when its turn comes reads everything again on its own machine. What is recorded of it,
+though, is what the Snakemake that asked for it had read. So that Snakemake writes its plan down, and a job that would
+do anything else refuses: an edit made meanwhile cannot get into results that are recorded as made without it.
 """
 
 import os
@@ -52,7 +52,7 @@ def require_as_decided(output: str, lines: Iterable[str]) -> None:
 
 
 def _read() -> dict | None:
-    """Return the plan of this folder, None where there is none or it is not meant: pods get the sources with the job."""
+    """Return the plan of this folder, None where there is none (pods share no folder) or no Snakemake asked."""
     if VARIABLE not in os.environ or not FILE.exists():
         return None
     return read_json(FILE)

@@ -42,8 +42,8 @@ def run(main: Callable, snakemake) -> None:
     """Call a step's `main` for a Snakemake job; on an error log the traceback, print one line, exit with 1.
 
     `main` is given what its signature asks for: inputs and outputs by name, `settings` (dict) and `code`
-    (the digest of the step's source). A training that is given several GPUs (resource `gpu`, in all) runs once for each,
-    under torchrun; they may stand in several machines of one SLURM job (resource `nodes`).
+    (the digest of the step's source). A training that is given several GPUs (resource `gpu`, in all) runs once for
+    each, under torchrun; they may stand in several machines of one SLURM job (resource `nodes`).
     """
     is_training = "distilbert.steps" in sys.modules
     num_nodes = snakemake.resources.get("nodes", 1) if is_training else 1

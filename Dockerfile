@@ -1,0 +1,16 @@
+# The GPU image: what requirements.txt locks. PyTorch's wheels bring CUDA's libraries, the host brings the driver.
+#   docker build --tag distilbert . && apptainer build distilbert.sif docker-daemon:distilbert:latest
+FROM python:3.11-slim-bookworm
+
+# gcc: Triton compiles what launches its kernels. git: the commit in each result's provenance. Debian keeps one version of
+# each, so there is none to pin.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc git libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
+
+COPY requirements.txt /opt/distilbert/
+RUN pip install --no-cache-dir --requirement /opt/distilbert/requirements.txt
+
+# The repository is mounted, and belongs to another user than the container's.
+RUN git config --system --add safe.directory '*'
