@@ -817,6 +817,7 @@ LIBRARY = {
     "digest": ("*",),
     "files": ("*",),
     "parent": ("*",),
+    "plan": ("*",),
     "runlog": ("*",),
     "sources": ("learn_vocabulary", "encode_shard *", "prepare_task *"),
     "hub": ("fetch_*", "import_*"),
