@@ -26,6 +26,8 @@ PROGRAM = f"""
 import json, sys, time
 from types import SimpleNamespace
 
+from snakemake.iocontainers import InputFiles, OutputFiles
+
 pauses = []
 time.sleep = pauses.append
 import fetch_corpus_shard
@@ -35,7 +37,7 @@ settings = {{"repository": "wiki/pedia", "revision": "{REVISION}", "filename": s
 code = runlog.code_digest(runlog.STEPS / "fetch_corpus_shard.py").splitlines()
 job = SimpleNamespace(
     rule="fetch_corpus_shard", threads=1, resources={{}}, log=["step.log"],
-    input={{}}, output={{"corpus": "out/corpus"}},
+    input=InputFiles(), output=OutputFiles(fromdict={{"corpus": "out/corpus"}}),
     params=[f"{{key}}={{json.dumps(value)}}" for key, value in settings.items()] + [f"code {{line}}" for line in code],
 )
 try:

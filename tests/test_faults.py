@@ -26,6 +26,7 @@ import pytest
 import torch
 from conftest import vouch_for
 from safetensors.torch import load_file, save_file
+from snakemake.iocontainers import InputFiles, OutputFiles
 from test_training import LanguageTraining, assert_same_run
 from test_workflow import ROOT, snakemake
 
@@ -419,7 +420,8 @@ def run_step(tmp_path, monkeypatch, capfd):
 
     def run(main) -> tuple[int, list[str]]:
         log = [str(tmp_path / "step.log")]
-        job = SimpleNamespace(rule="step", log=log, threads=1, resources={}, input={}, output={}, params=["code a=b"])
+        files = {"input": InputFiles(), "output": OutputFiles(["out"])}
+        job = SimpleNamespace(rule="step", log=log, threads=1, resources={}, params=["code a=b"], **files)
         capfd.readouterr()
         try:
             runlog.run(main, job)
