@@ -214,6 +214,8 @@ def test_a_signal_saves_and_the_resumed_run_is_the_same_bits(training, tmp_path,
     """A run stopped by a signal in a step or in a validation leaves 128 + signal, and resumes as if nothing was."""
     whole = training.run()
     checkpoints = Checkpoints(tmp_path)
+    if signal.getsignal(number) is signal.SIG_IGN:  # a shell starts what it runs in the background so
+        signal.signal(number, signal.SIG_DFL)
     handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
 
     def stop(step: int) -> None:
