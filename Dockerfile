@@ -2,15 +2,13 @@
 #   docker build --tag distilbert . && apptainer build distilbert.sif docker-daemon:distilbert:latest
 FROM python:3.11-slim-bookworm
 
-# gcc: Triton compiles what launches its kernels. git: the commit in each result's provenance. Debian keeps one version of
-# each, so there is none to pin.
+# gcc: Triton compiles what launches its kernels. git: the commit in each result's provenance; the repository is mounted
+# and belongs to another user than the container's. Debian keeps one version of each package, so there is none to pin.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc git libc6-dev \
-    && rm -rf /var/lib/apt/lists/*
+    && rm -rf /var/lib/apt/lists/* \
+    && git config --system --add safe.directory '*'
 
 COPY requirements.txt /opt/distilbert/
 RUN pip install --no-cache-dir --requirement /opt/distilbert/requirements.txt
-
-# The repository is mounted, and belongs to another user than the container's.
-RUN git config --system --add safe.directory '*'

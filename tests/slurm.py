@@ -36,7 +36,7 @@ TEST_PROFILE = {"slurm-status-command": "squeue", "slurm-init-seconds-before-sta
 EVERY_STEP, NEVER = "0", "100000"
 # What several machines share with several GPUs of one: as in the profile's comment.
 TWO_NODES = {"nodes": 2, "gpu": 2, "mpi": "srun", "tasks": 2, "tasks_per_gpu": 0}
-SECONDS = 900  # longer than anything here may take
+SECONDS = 3600  # longer than anything here may take
 
 
 @dataclass(frozen=True)
@@ -253,6 +253,7 @@ FAULTS = [
 
 def strike(fault: Fault, folder: Path, prepared: Path, reference: dict) -> Outcome:
     """Run a pretraining, strike it once, let it go to its end and compare."""
+    shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(prepared, folder, symlinks=True)
     run = Run(folder, resources=fault.resources, minutes=fault.minutes)
     open_partition(fault.reaches is not None)
@@ -296,6 +297,7 @@ def without_pretraining(folder: Path, copy: Path) -> None:
 
 def undisturbed(prepared: Path, folder: Path, resources: dict) -> dict[str, str]:
     """Return what a pretraining leaves that nothing strikes."""
+    shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(prepared, folder, symlinks=True)
     run = Run(folder, resources=resources, minutes=NEVER)
     run.type()
@@ -307,7 +309,7 @@ def undisturbed(prepared: Path, folder: Path, resources: dict) -> dict[str, str]
 @contextlib.contextmanager
 def cluster(script: Path, folder: Path) -> Iterator[None]:
     """Start a SLURM and stop it in the end."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
     os.environ["PATH"] += ":/usr/sbin"
     subprocess.run([script, "start", folder], check=True)
@@ -333,7 +335,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", help="a regular expression: the faults to try")
     parser.add_argument("--report", type=Path)
-    parser.add_argument("--folder", type=Path, help="where to run; a temporary folder if it is not given")
+    parser.add_argument("--folder", type=Path, help="where to run, and to go on; else a temporary one")
     parser.add_argument("--cluster", type=Path, default=ROOT / "tests" / "slurm_cluster.sh", help="start|stop FOLDER")
     arguments = parser.parse_args()
     if lacking := missing():
@@ -344,7 +346,8 @@ def main() -> None:
     with cluster(arguments.cluster, folder / "cluster"):
         version = slurm("sinfo", "--version").split()[-1]
         prepare(folder / "reference")
-        without_pretraining(folder / "reference", folder / "prepared")
+        if not (folder / "prepared").exists():
+            without_pretraining(folder / "reference", folder / "prepared")
         references = {1: contents(folder / "reference")}
         for number, fault in enumerate(FAULTS):
             if arguments.only and not re.search(arguments.only, fault.name):
