@@ -53,6 +53,22 @@ def test_a_job_lives_on_while_its_parent_does():
     assert run_for_a_second(f"{here} {os.getpid()} 999999")[0] == -signal.SIGTERM  # one is gone already
 
 
+def test_sigterm_is_passed_on_to_children():
+    """A process that handles SIGTERM by going on, as Snakemake does, has its children told all the same."""
+    child = "import signal, time; signal.signal(15, lambda *_: (print('told', flush=True), exit(3))); "
+    child += "print('ready', flush=True); time.sleep(60)"
+    program = (
+        "import signal, subprocess, sys; from distilbert import parent; parent.pass_on_sigterm();"
+        "signal.signal(15, lambda *_: None);"
+        f"sys.exit(subprocess.Popen([sys.executable, '-c', {child!r}]).wait())"
+    )
+    above = subprocess.Popen([sys.executable, "-c", program], cwd=SCRIPTS, stdout=subprocess.PIPE, text=True)
+    assert above.stdout.readline() == "ready\n"
+    above.terminate()
+    assert above.communicate(timeout=30)[0] == "told\n"
+    assert above.returncode == 3
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc: a zombie looks alive here")
 def test_a_dead_process_that_nobody_waited_for_is_dead():
     """A zombie still has its pid; a job that was told of it ends all the same."""

@@ -27,7 +27,8 @@ parent.announce()
 END_WITH_PARENT = "setpriv --pdeathsig TERM"
 shell.prefix(f"set -euo pipefail; exec $({END_WITH_PARENT} true 2> /dev/null && echo {END_WITH_PARENT}) ")
 
-if not workflow.is_main_process:
+if not workflow.is_main_process:  # but that of a job, on a cluster
+    parent.pass_on_sigterm()
     try:
         plan.require_present_run()
     except RuntimeError as error:

@@ -6,10 +6,12 @@ the last checkpoint), that a Snakemake killed before this module was imported is
 for the processes that torchrun starts and outside Linux.
 """
 
+import contextlib
 import ctypes
 import os
 import platform
 import signal
+import socket
 import threading
 from pathlib import Path
 
@@ -36,6 +38,29 @@ def end_with_parent() -> None:
     if platform.system() == "Linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     threading.Thread(target=_watch, args=(os.getppid(), _announced()), daemon=True).start()
+
+
+def pass_on_sigterm() -> None:
+    """Have a SIGTERM of this process, which has a handler for it, reach the processes that it started too.
+
+    SLURM (proctrack/cgroup) sends it only to the process that it started itself: in a job, to a Snakemake that waits
+    for its step and tells it nothing. srun is left out, as it would take it for an order to kill at once.
+    """
+    read_end, write_end = socket.socketpair()
+    write_end.setblocking(False)
+    signal.set_wakeup_fd(write_end.detach(), warn_on_full_buffer=False)
+    threading.Thread(target=_pass_on, args=(read_end,), daemon=True).start()
+
+
+def _pass_on(read_end: socket.socket) -> None:
+    import psutil  # of Snakemake; no step needs it
+
+    while number := read_end.recv(1):
+        if number[0] == signal.SIGTERM:
+            for child in psutil.Process().children():
+                with contextlib.suppress(psutil.Error):
+                    if child.name() != "srun":
+                        child.terminate()
 
 
 def _announced() -> list[int]:
