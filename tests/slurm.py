@@ -34,6 +34,8 @@ TARGET = "results/student/pretrained/metrics.json"
 TEST_PROFILE = {"slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 5, "jobs": 4}
 # A save after every step, for faults that leave no time to save; none, where the job must save as it is told to end.
 EVERY_STEP, NEVER = "0", "100000"
+# A pretraining that lasts until it is struck.
+LONG = {"epochs": 40, "max_steps": 1500}
 # What several machines share with several GPUs of one: as in the profile's comment.
 TWO_NODES = {"nodes": 2, "gpu": 2, "mpi": "srun", "tasks": 2, "tasks_per_gpu": 0}
 SECONDS = 3600  # longer than anything here may take
@@ -80,13 +82,16 @@ class Run:
         profile["set-resources"]["pretrain"] |= resources
         (folder / "profile").mkdir(parents=True, exist_ok=True)
         (folder / "profile" / "config.yaml").write_text(yaml.safe_dump(profile))
-        shutil.copy(ROOT / "tests" / "torture.yaml", folder / "overlay.yaml")
+        overlay = yaml.safe_load((ROOT / "tests" / "torture.yaml").read_text())
+        overlay["pretrain"] |= LONG
+        self.overlay = folder / "overlay.yaml"
+        self.overlay.write_text(yaml.safe_dump(overlay))
 
     def type(self) -> None:
         """Start Snakemake."""
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), TARGET]
         command += ["--directory", str(self.folder), "--workflow-profile", str(self.folder / "profile")]
-        command += ["--configfile", str(self.folder / "overlay.yaml")]
+        command += ["--configfile", str(self.overlay)]
         environment = os.environ | {"DISTILBERT_CHECKPOINT_MINUTES": self.minutes}
         with (self.folder / "snakemake.log").open("a") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
@@ -210,13 +215,14 @@ def kill_snakemake_early(run: Run) -> None:
 def edit_setting(run: Run) -> None:
     """Edit a setting while the job waits; take the edit back and type again when Snakemake has given up."""
     run.wait_for_job("PENDING")
-    overlay = run.folder / "overlay.yaml"
-    before = overlay.read_text()
-    overlay.write_text(before.replace("pretrain: {", "pretrain: { learning_rate: 1.0e-3,"))
+    before = run.overlay.read_text()
+    edited = yaml.safe_load(before)
+    edited["pretrain"]["learning_rate"] = 1.0e-3
+    run.overlay.write_text(yaml.safe_dump(edited))
     open_partition(True)
     if run.end() == 0:
         raise AssertionError("a job ran with a setting that was edited after Snakemake had read it")
-    overlay.write_text(before)
+    run.overlay.write_text(before)
     run.type()
 
 
