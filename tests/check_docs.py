@@ -73,13 +73,13 @@ def table_of_figures(figures: dict) -> str:
 
 def faults_table(faults: list[dict]) -> str:
     """Return the outcomes of tests/slurm.py as a table."""
-    rows = [["what happened", "how", "SLURM's word", "stopped by a signal", "went on after step", "files that differ"]]
+    rows = [["what happened", "how", "SLURM's word", "saved", "last went on after step", "files that differ"]]
     rows += [["---"] * 5 + ["--:"]]
     for fault in faults:
-        resumed = ", ".join(map(str, fault["resumed_after_step"])) or "-"
-        stopped = "yes" if fault["stopped_by_signal"] else "no"
-        steps = f"{resumed} of {fault['steps']}"
-        rows += [[fault["fault"], fault["done"], fault["slurm_said"], stopped, steps, str(fault["differing_files"])]]
+        after = fault["resumed_after_step"]
+        steps = "began anew" if after is None else f"{after} of {fault['steps']}"
+        words = [fault["fault"], fault["done"], fault["slurm_said"], fault["saved"], steps]
+        rows += [[*words, str(fault["differing_files"])]]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

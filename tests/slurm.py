@@ -60,14 +60,14 @@ class Fault:
 
 @dataclass
 class Outcome:
-    """What came of a fault; `resumed_after_step` has one entry for each time that the training went on."""
+    """What came of a fault. resumed_after_step: the last time that the training went on, as a new try has a new log."""
 
     fault: str
     done: str
     slurm_said: str
     submissions: int
-    stopped_by_signal: bool
-    resumed_after_step: list[int]
+    saved: str
+    resumed_after_step: int | None
     steps: int
     snakemake_typed: int
     differing_files: int
@@ -269,7 +269,7 @@ def strike(fault: Fault, folder: Path, prepared: Path, reference: dict) -> Outco
     fault.strike(run)
     if run.end() != 0:
         sys.exit(f"{fault.name}: not finished; see {folder / 'snakemake.log'}")
-    resumed = re.findall(r"resumed after step (\d+) of (\d+)", run.log())
+    resumed = re.findall(r"resumed after step (\d+)", run.log())
     now = contents(folder)
     jobs = run.jobs()
     return Outcome(
@@ -277,8 +277,8 @@ def strike(fault: Fault, folder: Path, prepared: Path, reference: dict) -> Outco
         done=fault.said,
         slurm_said=", ".join(jobs.values()),
         submissions=len(jobs),
-        stopped_by_signal="stopped by signal" in run.log(),
-        resumed_after_step=[int(step) for step, _ in resumed],
+        saved="when told to end" if fault.minutes == NEVER else "after every step",
+        resumed_after_step=int(resumed[-1]) if resumed else None,
         steps=run.steps(),
         snakemake_typed=run.typed,
         differing_files=sum(reference.get(name) != now.get(name) for name in reference.keys() | now.keys()),
