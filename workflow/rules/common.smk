@@ -238,6 +238,22 @@ def direct_teacher(wildcards):
     return f"results/models/teacher/{wildcards.task}/seed{wildcards.seed}"
 
 
+def cost_in_words():
+    """Return what this config costs from the beginning, as a few lines of text."""
+    from distilbert import costs  # here, because few of Snakemake's starts need it
+
+    files = {name: {split: task_source(name, split) for split in ("train", "validation")} for name in TASKS}
+    estimate = costs.estimate(config, list(map(str, SHARDS.values())), TASKS, files)
+    return costs.in_words(estimate, costs.this_device(workflow.cores or os.cpu_count()))
+
+
+def announce_cost():
+    """Print what all of it costs before a run that trains anything."""
+    trainings = {"train_teacher", "pretrain", "finetune", "distill_task"}
+    if not trainings.isdisjoint(job.rule.name for job in workflow.dag.needrun_jobs()):
+        print(cost_in_words(), file=sys.stderr)
+
+
 def check_config():
     """Refuse settings that contradict each other, before anything is trained.
 
