@@ -133,7 +133,8 @@ def cross_evaluation_heat_map(
     names = [titles[task] for task in tasks]
     columns = min(2, len(approaches))
     rows = -(-len(approaches) // columns)
-    figure, panels = plt.subplots(rows, columns, figsize=(5.4 * columns, 4.7 * rows + 0.5), squeeze=False)
+    width = max(5.4, 0.95 * len(tasks))
+    figure, panels = plt.subplots(rows, columns, figsize=(width * columns, (width - 0.7) * rows + 0.5), squeeze=False)
     base = np.array([majority[task] for task in tasks])
     medians = cells.groupby(["approach", "trained_on", "evaluated_on"])["accuracy"].median()
     limit = 100 * max(0.05, float(np.abs(medians - medians.index.get_level_values(2).map(majority).to_numpy()).max()))
@@ -153,7 +154,8 @@ def cross_evaluation_heat_map(
                 color="white" if dark else "black",
                 fontweight="bold" if row == column else "normal",
             )
-        named = [f"{name}\n{100 * share:.0f}" for name, share in zip(names, base, strict=True)]
+        # The names of GLUE's tasks are short, a user's own may be longer than a cell.
+        named = [f"{textwrap.fill(name, 9)}\n{100 * share:.0f}" for name, share in zip(names, base, strict=True)]
         axes.set_xticks(range(len(tasks)), named)
         axes.set_yticks(range(len(tasks)), names)
         axes.set_xlabel("Evaluated on (its majority class below the name, %)")
