@@ -44,7 +44,7 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=2
 MpiDefault=none
 ReturnToService=2
 SwitchType=switch/none
-MinJobAge=300
+MinJobAge=7200
 KillWait=10
 JobRequeue=1
 GresTypes=gpu
