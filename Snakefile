@@ -27,6 +27,7 @@ include: "workflow/rules/finetune.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/cost.smk"
+include: "workflow/rules/publish.smk"
 
 
 rule all:
@@ -37,6 +38,7 @@ rule all:
         "results/summary.md",
         "results/exports.json",
         model_files("results/student/pretrained").values(),
+        [f"{folder}/README.md" for folder in TRAINED],
         expand(
             "results/plots/{figure}.{form}",
             figure=["accuracy", "cross_evaluation", "training_curves"],

@@ -59,6 +59,7 @@ ALLOWED = {
     "training": {"batching", "checkpoint", "config", "device", "optimizer", "processes", "runlog"},
     # Results.
     "inference": {"model", "task_objectives", "tokens"},
+    "cards": {"evaluation", "files", "tasks"},
     "plotting": {"files", "tasks"},
     # What a run costs: no step imports it.
     "costs": {"files", "runlog", "sources", "tasks"},
@@ -98,7 +99,7 @@ ALLOWED = {
     },
 }
 WITHOUT_TORCH = (
-    "batching config costs digest evaluation examples files glue hub metrics parent plan plotting runlog sources "
+    "batching cards config costs digest evaluation examples files glue hub metrics parent plan plotting runlog sources "
     "synthetic tasks tokens wordpiece"
 ).split()
 STEPS = sorted(path.stem for path in SCRIPTS.glob("*.py"))

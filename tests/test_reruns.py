@@ -126,6 +126,7 @@ def jobs_of(config: dict, shards: list[str] | None = None) -> dict[str, list[str
     jobs["verify_exports"] = [teacher, "pretrain", *models.values()]
     jobs["plot_accuracy"] = jobs["plot_cross_evaluation"] = ["collect_results"]
     jobs["plot_training_curves"] = ["train_teacher", "pretrain", *models.values()]
+    jobs["write_model_cards"] = ["collect_results", "train_teacher", "pretrain", *models.values()]
     return jobs
 
 
@@ -793,6 +794,7 @@ SOMETHING = (
         FILE_MISSING,
         edit=delete("results/plots/accuracy.png"),
     ),
+    Case("a model card deleted", ("write_model_cards",), FILE_MISSING, edit=delete("results/teacher/README.md")),
     Case("a table deleted", ("collect_results",), FILE_MISSING, edit=delete("results/summary.csv")),
     Case(
         "the pretrained student's weights deleted",
@@ -815,6 +817,7 @@ SOMETHING = (
 ON_CORPUS, ON_TASKS = ("train_teacher", "pretrain"), ("finetune *", "distill_task *")
 TRAININGS = (*ON_CORPUS, *ON_TASKS)
 LOADS_MODELS = (*TRAININGS, "import_teacher", "initialize_student *", "score_models *", "verify_exports")
+SHOWS_SCORES = ("collect_results", "write_model_cards")
 LIBRARY = {
     "__init__": ("*",),
     "digest": ("*",),
@@ -849,9 +852,10 @@ LIBRARY = {
     "processes": (*TRAININGS, "score_models *"),
     "training": TRAININGS,
     "steps": TRAININGS,
-    "tasks": ("generate_*", "prepare_task *", "collect_results", "plot_*"),
+    "tasks": ("generate_*", "prepare_task *", *SHOWS_SCORES, "plot_*"),
     "metrics": (*ON_TASKS, "collect_results"),
-    "evaluation": ("score_models *", "collect_results"),
+    "evaluation": ("score_models *", *SHOWS_SCORES),
+    "cards": ("write_model_cards",),
     "plotting": ("plot_*",),
     "costs": (),
 }
@@ -1016,10 +1020,12 @@ def test_what_only_shows_results_never_trains():
     names = (
         "plotting.py",
         "distilbert/evaluation.py",
+        "cards.py",
         "plot_accuracy.py",
         "collect_results.py",
         "score_models.py",
         "verify_exports.py",
+        "write_model_cards.py",
         "tasks.note",
     )
     cases = [case for case in CASES if case.name.endswith(names)]
@@ -1048,10 +1054,10 @@ def test_an_unknown_key_plans_nothing(projects):
 
 
 def test_other_values_and_back_run_the_same_jobs_twice(projects, tmp_path):
-    """Run, not planned: an overlay makes three jobs stale, then none; without it the same three, then none."""
+    """Run, not planned: an overlay makes four jobs stale, then none; without it the same four, then none."""
     project = projects["own"].copy(tmp_path / "project")
     overlay = {"tasks": {"note": "a subset"}}
-    changed = {"collect_results", "plot_accuracy", "plot_cross_evaluation"}
+    changed = {"collect_results", "plot_accuracy", "plot_cross_evaluation", "write_model_cards"}
     assert set(project.finish(overlay=overlay)) == changed
     assert project.plan(overlay=overlay) == {}
     assert set(project.finish()) == changed

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 from dataclasses import replace
 from importlib import import_module
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -61,6 +63,20 @@ SHAPE = {
 APPROACHES = ("teacher", "pretrained", "direct", "scratch")
 MODELS = [{"approach": a, "task": t, "seed": 1} for a in APPROACHES for t in TASK_NAMES]
 ENCODERS = {"teacher": Path("teacher"), "pretrained": Path("student/pretrained"), "scratch": Path("student/random")}
+TRAINED = ["teacher", "student/pretrained", *(f"models/{m['approach']}/{m['task']}" for m in MODELS)]
+# What the model cards are told of the data.
+SOURCES = {
+    "corpus": {"source": "synthetic"},
+    "tasks": {
+        name: {field: getattr(TASKS[name], field) for field in ("title", "columns", "label_names", "metric")}
+        | {"source": "synthetic"}
+        for name in TASK_NAMES
+    },
+    "split": "official",
+    "teacher": {"source": "train", "from": "random values"},
+    "teacher_layers": [1],
+    "data": "generated",
+}
 MODEL_FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
 
 
@@ -233,6 +249,13 @@ def run_all() -> None:
         },
         code=CODE,
     )
+    main_of("write_model_cards")(
+        weights=[Path(folder) / "model.safetensors" for folder in TRAINED],
+        cross_evaluation=Path("cross_evaluation.csv"),
+        summary=Path("summary.json"),
+        cards=[Path(folder) / "README.md" for folder in TRAINED],
+        settings={"models": [{"approach": "teacher"}, {"approach": "pretrained"}, *MODELS], "sources": SOURCES},
+    )
     figures = {
         name: {form: Path(f"plots/{name}.{form}") for form in ("png", "svg")}
         for name in ("accuracy", "cross", "curves")
@@ -340,13 +363,31 @@ def test_prepared_tasks_hold_every_example(in_run):
         assert manifest["files"]["train"]["rows"] + manifest["files"]["validation"]["rows"] <= 80
 
 
-TRAINED = ["teacher", "student/pretrained", *(f"models/{m['approach']}/{m['task']}" for m in MODELS)]
+@pytest.mark.parametrize("folder", TRAINED)
+def test_every_training_leaves_a_whole_model_folder(in_run, folder):
+    """Weights, config, tokenizer, curve, metrics and card, and nothing else."""
+    assert {path.name for path in Path(folder).iterdir()} == MODEL_FILES | {"training.csv", "metrics.json", "README.md"}
 
 
 @pytest.mark.parametrize("folder", TRAINED)
-def test_every_training_leaves_a_whole_model_folder(in_run, folder):
-    """Weights, config, tokenizer, curve and metrics, and nothing else."""
-    assert {path.name for path in Path(folder).iterdir()} == MODEL_FILES | {"training.csv", "metrics.json"}
+def test_every_model_card_quotes_its_run(in_run, folder):
+    """`huggingface_hub` loads it; its scores are those of the tables or of the training's own test."""
+    card = ModelCard.load(Path(folder) / "README.md")
+    found = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    if folder.startswith("models/"):
+        approach, task = folder.split("/")[1:]
+        row = next(
+            row
+            for row in read_csv("cross_evaluation.csv")
+            if (row["approach"], row["trained_on"], row["evaluated_on"]) == (approach, task, task)
+        )
+        expected = {"accuracy": row["accuracy"], "f1": row["f1"], "matthews_correlation": row["mcc"]}
+        assert found == {name: float(value) for name, value in expected.items()}
+    else:
+        test = read_json(f"{folder}/metrics.json")["test"]
+        assert found == {"perplexity": math.exp(test["mlm"] if "mlm" in test else test["loss"])}
+    num_parameters = sum(tensor.numel() for tensor in tensors(folder).values())
+    assert f"{num_parameters:,} parameters" in card.text
 
 
 @pytest.mark.parametrize("folder", TRAINED)

@@ -78,7 +78,9 @@ def test_the_default_config_plans_the_whole_demo(tmp_path):
     assert counts["finetune"] == (3 if DEFAULT["finetune"]["scratch"] else 2) * tasks * seeds
     assert counts["distill_task"] == tasks * seeds
     assert counts["score_models"] * tasks == counts["finetune"] + counts["distill_task"]
-    single = "learn_vocabulary train_teacher pretrain collect_results verify_exports plot_accuracy".split()
+    single = (
+        "learn_vocabulary train_teacher pretrain collect_results verify_exports write_model_cards plot_accuracy".split()
+    )
     assert {counts[rule] for rule in single} == {1}
     assert counts["total"] == 53
     assert not (tmp_path / "results").exists()

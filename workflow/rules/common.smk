@@ -231,6 +231,34 @@ def is_small_teacher():
     return teacher_is_from_scratch() and cfg("teacher.train.model.hidden_size") <= 128
 
 
+def sources():
+    """Return what the models are made of, for their cards (see `distilbert.cards.Sources`)."""
+    teacher = {"source": cfg("teacher.source"), **from_hub("teacher")}
+    if cfg("teacher.source") == "train":
+        teacher["from"] = "random values" if teacher_is_from_scratch() else "a checkpoint in a folder"
+    return {
+        "corpus": {"source": cfg("corpus.source"), **from_hub("corpus")},
+        "tasks": {name: task_for_card(task) for name, task in TASKS.items()},
+        "split": cfg("tasks.split"),
+        "teacher": teacher,
+        "teacher_layers": (
+            cfg("student.teacher_layers") if cfg("student.initialization") == "teacher" else None
+        ),
+        "data": DATA_IN_WORDS,
+    }
+
+
+def task_for_card(task):
+    """Return what the cards say of a task, and where its data comes from; "own" is a task of `tasks.custom`."""
+    is_glue = task.name in GLUE_TASKS
+    fields = ("title", "columns", "label_names", "metric")
+    return {
+        **{field: getattr(task, field) for field in fields},
+        "source": cfg("tasks.source") if is_glue else "own",
+        **(from_hub("tasks") if is_glue else {}),
+    }
+
+
 def direct_teacher(wildcards):
     """Return the folder of the teacher of a direct distillation: fine-tuned with the same seed, or raw."""
     if cfg("direct_distillation.teacher") == "raw":
@@ -308,6 +336,12 @@ TASK_NAMES = list(TASKS)
 HAS_GLUE = not TASKS.keys().isdisjoint(GLUE_TASKS)
 FOLDER_TASKS = folder_tasks()
 MODELS = fine_tuned_models()
+# Every model that is trained here: {folder: approach, and task and seed of those that are trained on a task}.
+TRAINED = {
+    **({"results/teacher": {"approach": "teacher"}} if cfg("teacher.source") == "train" else {}),
+    "results/student/pretrained": {"approach": "pretrained"},
+    **{"results/models/{approach}/{task}/seed{seed}".format(**model): model for model in MODELS},
+}
 EXPORTS = [
     "results/teacher",
     "results/student/pretrained",

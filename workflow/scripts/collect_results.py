@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from distilbert import runlog
-from distilbert.evaluation import majority_accuracy, task_metric, wilson_interval
+from distilbert.evaluation import majority_accuracy, percent, task_metric, wilson_interval
 from distilbert.files import read_sealed_json, require_sha256, write_csv, write_json, write_text
 from distilbert.metrics import measure
 from distilbert.tasks import APPROACHES, METRIC_TITLES, TASKS
@@ -169,11 +169,6 @@ def means(rows: list[dict]) -> list[str]:
                 f"| {title} | {percent(accuracy)} | {percent(accuracy - majority)} | {percent(score_)} | {retention} |"
             )
     return lines
-
-
-def percent(share: float) -> str:
-    """Return a share in percent with one decimal."""
-    return f"{100 * share:.1f}"
 
 
 if "snakemake" in globals():

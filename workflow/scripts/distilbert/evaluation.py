@@ -36,3 +36,8 @@ def wilson_interval(accuracy: float, n: int, *, z: float = 1.96) -> tuple[float,
     centre = (accuracy + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(accuracy * (1 - accuracy) / n + z * z / (4 * n * n))
     return centre - half, centre + half
+
+
+def percent(share: float) -> str:
+    """Return a share in percent with one decimal, as tables show it."""
+    return f"{100 * share:.1f}"
