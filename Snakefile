@@ -18,6 +18,9 @@ validate(config, "workflow/schemas/config.schema.yaml")
 container: os.path.relpath(f"{workflow.basedir}/distilbert.sif")
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/corpus.smk"
 include: "workflow/rules/tasks.smk"
@@ -36,12 +39,14 @@ rule all:
         "results/cross_evaluation.csv",
         "results/summary.csv",
         "results/summary.md",
+        "results/efficiency.csv",
         "results/exports.json",
+        "results/provenance.csv",
         model_files("results/student/pretrained").values(),
         [f"{folder}/README.md" for folder in TRAINED],
         expand(
             "results/plots/{figure}.{form}",
-            figure=["accuracy", "cross_evaluation", "training_curves"],
+            figure=["accuracy", "cross_evaluation", "efficiency", "training_curves"],
             form=["png", "svg"],
         ),
 

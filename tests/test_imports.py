@@ -14,15 +14,18 @@ LIBRARY = SCRIPTS / "distilbert"
 ALLOWED = {
     # Ground floor: nothing local.
     "__init__": set(),
+    "confidence": set(),
     "config": set(),
     "digest": set(),
     "dropout": set(),
+    "efficiency": set(),
     "evaluation": set(),
     "files": set(),
     "losses": set(),
     "masking": set(),
     "metrics": set(),
     "optimizer": set(),
+    "pages": set(),
     "parent": set(),
     "processes": set(),
     "sources": set(),
@@ -59,8 +62,9 @@ ALLOWED = {
     "training": {"batching", "checkpoint", "config", "device", "optimizer", "processes", "runlog"},
     # Results.
     "inference": {"model", "task_objectives", "tokens"},
-    "cards": {"evaluation", "files", "tasks"},
-    "plotting": {"files", "tasks"},
+    "timing": {"model", "task_objectives", "tokens"},
+    "plotting": {"efficiency", "evaluation", "files", "tasks"},
+    "cards": {"confidence", "files", "pages", "tasks"},
     # What a run costs: no step imports it.
     "costs": {"files", "runlog", "sources", "tasks"},
     # What training steps share; only scripts stand above it.
@@ -99,8 +103,8 @@ ALLOWED = {
     },
 }
 WITHOUT_TORCH = (
-    "batching cards config costs digest evaluation examples files glue hub metrics parent plan plotting runlog sources "
-    "synthetic tasks tokens wordpiece"
+    "batching cards confidence config costs digest efficiency evaluation examples files glue hub metrics pages parent "
+    "plan plotting runlog sources synthetic tasks tokens wordpiece"
 ).split()
 STEPS = sorted(path.stem for path in SCRIPTS.glob("*.py"))
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from check_report import faults
 from reruns import ROOT, Project, Runner, changed_params, merged
 
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -123,10 +124,15 @@ def jobs_of(config: dict, shards: list[str] | None = None) -> dict[str, list[str
             scored = [models[f"{approach}/{task}/{seed}"] for task in tasks]
             jobs[f"score_models {approach}/{seed}"] = [*scored, "prepare_task *"]
     jobs["collect_results"] = ["score_models *"]
+    pair = [models[f"{approach}/{tasks[0]}/{seeds[0]}"] for approach in ("teacher", "pretrained")]
+    jobs["measure_efficiency"] = [*pair, "prepare_task *"]
     jobs["verify_exports"] = [teacher, "pretrain", *models.values()]
     jobs["plot_accuracy"] = jobs["plot_cross_evaluation"] = ["collect_results"]
+    jobs["write_summary"] = jobs["plot_efficiency"] = ["collect_results", "measure_efficiency"]
     jobs["plot_training_curves"] = ["train_teacher", "pretrain", *models.values()]
     jobs["write_model_cards"] = ["collect_results", "train_teacher", "pretrain", *models.values()]
+    records = ["train_teacher", "pretrain", *models.values(), "score_models *"]
+    jobs["collect_provenance"] = [*records, "collect_results", "measure_efficiency", "verify_exports"]
     return jobs
 
 
@@ -216,13 +222,13 @@ STAGES = {
     "tasks.split": ("prepare_task *",),
     "tasks.max_length": ("prepare_task *",),
     "tasks.max_train_examples": ("prepare_task *",),
-    "tasks.note": ("collect_results",),
+    "tasks.note": ("write_summary", "plot_accuracy", "plot_cross_evaluation", "plot_efficiency"),
     "tasks.custom.reviews.columns": ("prepare_task reviews",),
     "tasks.custom.reviews.label_column": ("prepare_task reviews",),
     "tasks.custom.reviews.label_names": ("prepare_task reviews",),
     "tasks.custom.reviews.yes_class": ("score_models *",),
     "tasks.custom.reviews.metric": ("collect_results",),
-    "tasks.custom.reviews.title": ("collect_results", "plot_training_curves"),
+    "tasks.custom.reviews.title": ("write_summary", "plot_accuracy", "plot_cross_evaluation", "plot_training_curves"),
     "finetune": ("finetune *",),
     "finetune.precision": ("finetune *", "score_models *"),
     "direct_distillation": ("distill_task *",),
@@ -684,13 +690,13 @@ SOMETHING = (
     ),
     Case(
         "a task added",
-        ("prepare_task cola", "score_models *"),
+        ("prepare_task cola", "score_models *", "measure_efficiency"),
         overlay={"tasks": {"names": ["sst2", "rte", "cola"]}},
         keys=("tasks.names",),
     ),
     Case(
         "a task removed",
-        ("score_models *", "verify_exports", "plot_training_curves"),
+        ("score_models *", "verify_exports", "measure_efficiency", "plot_training_curves"),
         overlay={"tasks": {"names": ["sst2"]}},
     ),
     Case(
@@ -701,7 +707,7 @@ SOMETHING = (
     ),
     Case(
         "a seed removed",
-        ("collect_results", "verify_exports", "plot_training_curves"),
+        ("collect_results", "verify_exports", "measure_efficiency", "plot_training_curves"),
         project="imported",
         overlay={"finetune": {"seeds": [2]}},
     ),
@@ -816,8 +822,8 @@ SOMETHING = (
 # Module -> the rules whose steps it is part of; "*": all. A new module needs a line here.
 ON_CORPUS, ON_TASKS = ("train_teacher", "pretrain"), ("finetune *", "distill_task *")
 TRAININGS = (*ON_CORPUS, *ON_TASKS)
-LOADS_MODELS = (*TRAININGS, "import_teacher", "initialize_student *", "score_models *", "verify_exports")
-SHOWS_SCORES = ("collect_results", "write_model_cards")
+SCORES = ("score_models *", "measure_efficiency")
+LOADS_MODELS = (*TRAININGS, *SCORES, "import_teacher", "initialize_student *", "verify_exports")
 LIBRARY = {
     "__init__": ("*",),
     "digest": ("*",),
@@ -832,29 +838,33 @@ LIBRARY = {
     "glue": ("prepare_task *",),
     "tokens": (*LOADS_MODELS, "learn_vocabulary", "import_tokenizer", "encode_shard *", "prepare_task *"),
     "wordpiece": (*LOADS_MODELS, "learn_vocabulary", "import_tokenizer", "encode_shard *", "prepare_task *"),
-    "batching": (*TRAININGS, "prepare_task *", "score_models *"),
+    "batching": (*TRAININGS, "prepare_task *", *SCORES),
     "config": LOADS_MODELS,
     "export": LOADS_MODELS,
     "model": LOADS_MODELS,
     "checkpoint": TRAININGS,
-    "device": (*TRAININGS, "score_models *"),
+    "device": (*TRAININGS, *SCORES),
     "dropout": LOADS_MODELS,
     "inference": (*ON_TASKS, "score_models *"),
-    "losses": (*TRAININGS, "score_models *"),
+    "losses": (*TRAININGS, *SCORES),
     "masking": ON_CORPUS,
     "corpus_objectives": ON_CORPUS,
     "corpus_training": ON_CORPUS,
     "vocabulary_head": ON_CORPUS,
     "vocabulary_kernel": ON_CORPUS,
-    "task_objectives": (*ON_TASKS, "score_models *"),
+    "task_objectives": (*ON_TASKS, *SCORES),
     "task_training": ON_TASKS,
     "optimizer": TRAININGS,
-    "processes": (*TRAININGS, "score_models *"),
+    "processes": (*TRAININGS, *SCORES),
     "training": TRAININGS,
     "steps": TRAININGS,
-    "tasks": ("generate_*", "prepare_task *", *SHOWS_SCORES, "plot_*"),
+    "tasks": ("generate_*", "prepare_task *", "collect_results", "write_*", "plot_*"),
     "metrics": (*ON_TASKS, "collect_results"),
-    "evaluation": ("score_models *", *SHOWS_SCORES),
+    "evaluation": ("score_models *", "collect_results", "plot_*"),
+    "confidence": ("collect_results", "write_model_cards"),
+    "efficiency": ("measure_efficiency", "write_summary", "plot_*"),
+    "timing": ("measure_efficiency",),
+    "pages": ("write_*", "collect_provenance"),
     "cards": ("write_model_cards",),
     "plotting": ("plot_*",),
     "costs": (),
@@ -1026,6 +1036,8 @@ def test_what_only_shows_results_never_trains():
         "score_models.py",
         "verify_exports.py",
         "write_model_cards.py",
+        "measure_efficiency.py",
+        "write_summary.py",
         "tasks.note",
     )
     cases = [case for case in CASES if case.name.endswith(names)]
@@ -1045,6 +1057,16 @@ def test_a_finished_project_in_another_folder_has_nothing_to_do(projects, runner
     assert "Nothing to be done" in outcome.text
 
 
+def test_a_finished_project_has_a_report(projects, tmp_path):
+    """One HTML file has every figure and page with caption and label, the config and the rules; a loss is noticed."""
+    path = tmp_path / "report.html"
+    outcome = projects["own"].snakemake("--report", str(path))
+    assert outcome.status == 0, outcome.text
+    page = path.read_text(encoding="utf-8")
+    assert faults(page) == []
+    assert faults(page.replace("results/plots/accuracy.png", "results/other.png")) == ["no results/plots/accuracy.png"]
+
+
 def test_an_unknown_key_plans_nothing(projects):
     """The schema refuses it before any job is looked at."""
     outcome = projects["own"].snakemake("--dry-run", overlay={"pretrain": {"alpha_mlmm": 1.0}})
@@ -1057,7 +1079,7 @@ def test_other_values_and_back_run_the_same_jobs_twice(projects, tmp_path):
     """Run, not planned: an overlay makes four jobs stale, then none; without it the same four, then none."""
     project = projects["own"].copy(tmp_path / "project")
     overlay = {"tasks": {"note": "a subset"}}
-    changed = {"collect_results", "plot_accuracy", "plot_cross_evaluation", "write_model_cards"}
+    changed = {"write_summary", "write_model_cards", "plot_accuracy", "plot_cross_evaluation", "plot_efficiency"}
     assert set(project.finish(overlay=overlay)) == changed
     assert project.plan(overlay=overlay) == {}
     assert set(project.finish()) == changed

@@ -4,6 +4,8 @@ import csv
 import json
 import math
 import os
+import re
+import shutil
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from distilbert import hub, wordpiece
-from distilbert.files import read_json, sha256, write_csv, write_json
+from distilbert.files import read_json, sha256, write_csv, write_json, write_sealed_json
 from distilbert.sources import read_documents
 from distilbert.steps import TrainingStep, require_positions
 from distilbert.tasks import TASKS
@@ -238,15 +240,8 @@ def run_all() -> None:
         metrics=[Path(f"predictions/{model['approach']}/{model['task']}.json") for model in MODELS],
         cross_evaluation=Path("cross_evaluation.csv"),
         summary=Path("summary.csv"),
-        markdown=Path("summary.md"),
         record=Path("summary.json"),
-        settings={
-            "models": MODELS,
-            "title": TITLES,
-            "metric": METRICS,
-            "is_real_glue": False,
-            "data": "generated",
-        },
+        settings={"models": MODELS, "metric": METRICS, "is_real_glue": False},
         code=CODE,
     )
     main_of("write_model_cards")(
@@ -256,12 +251,39 @@ def run_all() -> None:
         cards=[Path(folder) / "README.md" for folder in TRAINED],
         settings={"models": [{"approach": "teacher"}, {"approach": "pretrained"}, *MODELS], "sources": SOURCES},
     )
+    main_of("measure_efficiency")(
+        teacher=Path("models/teacher/mrpc/model.safetensors"),
+        student=Path("models/pretrained/mrpc/model.safetensors"),
+        tests=[Path(f"tasks/{name}/test.arrow") for name in TASK_NAMES],
+        table=Path("efficiency.csv"),
+        record=Path("efficiency.json"),
+        settings={},
+        code=CODE,
+    )
+    main_of("write_summary")(
+        record=Path("summary.json"),
+        efficiency=Path("efficiency.json"),
+        markdown=Path("summary.md"),
+        html=Path("summary.html"),
+        settings={"data": "generated", "title": TITLES},
+    )
+    main_of("collect_provenance")(
+        records=[Path("teacher/metrics.json"), Path("predictions/direct/rte.json"), Path("efficiency.json")],
+        table=Path("provenance.csv"),
+        html=Path("provenance.html"),
+        settings={},
+    )
     figures = {
         name: {form: Path(f"plots/{name}.{form}") for form in ("png", "svg")}
-        for name in ("accuracy", "cross", "curves")
+        for name in ("accuracy", "cross", "curves", "efficiency")
     }
     data = {"data": "Generated demo tasks", "title": TITLES}
-    main_of("plot_accuracy")(summary=Path("summary.csv"), settings=data, **figures["accuracy"])
+    main_of("plot_accuracy")(
+        summary=Path("summary.csv"), cells=Path("cross_evaluation.csv"), settings=data, **figures["accuracy"]
+    )
+    main_of("plot_efficiency")(
+        efficiency=Path("efficiency.json"), record=Path("summary.json"), settings=data, **figures["efficiency"]
+    )
     main_of("plot_cross_evaluation")(
         cells=Path("cross_evaluation.csv"), record=Path("summary.json"), settings=data, **figures["cross"]
     )
@@ -530,15 +552,84 @@ def test_the_summary_is_the_diagonal(in_run):
         assert float(row["accuracy"]) == pytest.approx(float(cells[row["approach"], row["task"]]["accuracy"]))
         labels = TokenShards([f"tasks/{row['task']}/test.arrow"]).labels
         assert float(row["majority"]) == pytest.approx(max(labels.mean(), 1 - labels.mean()))
-        assert float(row["interval_low"]) < float(row["accuracy"]) < float(row["interval_high"])
+        assert float(row["accuracy_low"]) < float(row["accuracy"]) < float(row["accuracy_high"])
+        assert float(row["score_low"]) <= float(row["score"]) <= float(row["score_high"])
         assert row["published"] == ""  # generated data is not compared with published figures
-    assert set(read_json("summary.json")) == {"summary", "majority", "provenance"}
+    assert set(read_json("summary.json")) == {"summary", "means", "majority", "provenance"}
+
+
+def test_a_student_is_compared_with_its_teacher_on_the_same_examples(in_run):
+    """The distance to the teacher is the difference of the scores, within its interval; the teacher has none."""
+    rows = {(row["task"], row["approach"]): row for row in read_csv("summary.csv")}
+    for (task, approach), row in rows.items():
+        if approach == "teacher":
+            assert row["to_teacher"] == ""
+        else:
+            distance = float(row["score"]) - float(rows[task, "teacher"]["score"])
+            assert float(row["to_teacher"]) == pytest.approx(distance)
+            assert float(row["to_teacher_low"]) <= distance <= float(row["to_teacher_high"])
+
+
+def test_predictions_of_other_examples_are_refused(in_run, tmp_path):
+    """Two models whose test labels differ are not compared; the message names the file."""
+    folder = tmp_path / "predictions"
+    shutil.copytree("predictions/direct", folder)
+    table = pa.ipc.open_file(folder / "rte.arrow").read_all()
+    flipped = table.set_column(table.column_names.index("label"), "label", pc.subtract(1, table["label"]))
+    with pa.ipc.new_file(folder / "rte.arrow", flipped.schema) as writer:
+        writer.write_table(flipped)
+    write_sealed_json(folder / "rte.json", {"sha256": sha256(folder / "rte.arrow")})
+    models = [{"approach": "direct", "task": task, "seed": 1} for task in TASK_NAMES]
+    with pytest.raises(ValueError, match="rte.arrow: other test examples of mrpc"):
+        main_of("collect_results")(
+            predictions=[folder / f"{task}.arrow" for task in TASK_NAMES],
+            metrics=[folder / f"{task}.json" for task in TASK_NAMES],
+            **{name: tmp_path / name for name in ("cross_evaluation", "summary", "record")},
+            settings={"models": models, "metric": METRICS, "is_real_glue": False},
+            code=CODE,
+        )
+
+
+def test_sizes_are_those_of_the_models_and_speeds_are_positive(in_run):
+    """Parameters are the tensors' elements, embeddings those of its tables; every speed has rounds and a spread."""
+    rows = {row["measure"]: row for row in read_json("efficiency.json")["efficiency"]}
+    for model, folder in (("teacher", "models/teacher/mrpc"), ("student", "models/pretrained/mrpc")):
+        sizes = {name: value.numel() for name, value in tensors(folder).items()}
+        tables = sum(size for name, size in sizes.items() if name.endswith("_embeddings.weight"))
+        assert rows["parameters"][model] == sum(sizes.values())
+        assert rows["parameters_without_embeddings"][model] == sum(sizes.values()) - tables
+        assert rows["file"][model] == Path(folder, "model.safetensors").stat().st_size
+    for name in ("latency", "throughput"):
+        row = rows[name]
+        assert (row["device"], row["threads"], row["precision"]) == ("cpu", 1, "float32")
+        assert row["rounds"] >= 5
+        for figure in ("teacher", "student", "ratio"):
+            assert 0 < row[f"{figure}_low"] <= row[figure] <= row[f"{figure}_high"]
+    assert (rows["latency"]["examples"], rows["throughput"]["examples"]) == (32, 80)  # all that there are: 2 tasks x 40
+
+
+def test_the_provenance_shows_every_record(in_run):
+    """A row and a foldable entry per record, with its settings; the versions once, as they are the same."""
+    rows = read_csv("provenance.csv")
+    names = ["teacher/metrics.json", "predictions/direct/rte.json", "efficiency.json"]
+    assert [row["record"] for row in rows] == names
+    assert all(float(row["seconds"]) >= 0 for row in rows)
+    page = Path("provenance.html").read_text()
+    assert page.count("<details>") == len(names)
+    assert "&quot;mlm_probability&quot;: 0.15" in page
+    assert page.count(f"torch {torch.__version__}") == 1
 
 
 def test_the_page_says_that_the_data_is_generated(in_run):
-    """summary.md names the demo's data and shows every task and approach."""
+    """summary.md names the demo's data and shows every task and approach, size and speed; so does summary.html."""
     page = Path("summary.md").read_text()
     assert "generated" in page
+    assert "Latency, one example at a time (ms)" in page
+    assert re.search(
+        r"The pretrained student is \d+ % (smaller|larger) and \d+ % (faster|slower) than its teacher", page
+    )
+    html = Path("summary.html").read_text()
+    assert html.count("<tr>") == sum(line.startswith("| ") for line in page.splitlines())
     for title in (
         "MRPC",
         "RTE",
@@ -550,7 +641,7 @@ def test_the_page_says_that_the_data_is_generated(in_run):
         assert title in page
 
 
-@pytest.mark.parametrize("name", ["accuracy", "cross", "curves"])
+@pytest.mark.parametrize("name", ["accuracy", "cross", "curves", "efficiency"])
 def test_the_plots_are_drawn(in_run, name):
     """Each figure is a real PNG and a real SVG of some size."""
     png, svg = Path(f"plots/{name}.png").read_bytes(), Path(f"plots/{name}.svg").read_text()

@@ -201,6 +201,11 @@ def teacher_curve():
     return {"teacher": "results/teacher/training.csv"} if cfg("teacher.source") == "train" else {}
 
 
+def teacher_record():
+    """Return the record of a teacher that was trained here, else none."""
+    return ["results/teacher/metrics.json"] if cfg("teacher.source") == "train" else []
+
+
 def teacher_is_from_scratch():
     """Tell whether the teacher is trained here from random values, in the shape that the config gives it."""
     return cfg("teacher.source") == "train" and not cfg("teacher.train.init")
@@ -311,6 +316,11 @@ def fine_tuned_models():
         for task in TASK_NAMES
         for seed in cfg("finetune.seeds")
     ]
+
+
+def first_model(approach):
+    """Return the folder of an approach's first fine-tuned model: all of them have the same shape."""
+    return f"results/models/{approach}/{TASK_NAMES[0]}/seed{cfg('finetune.seeds')[0]}"
 
 
 def per_model(pattern):

@@ -34,7 +34,6 @@ rule collect_results:
     output:
         cross_evaluation="results/cross_evaluation.csv",
         summary="results/summary.csv",
-        markdown="results/summary.md",
         record="results/summary.json",
     log:
         "logs/collect_results.log",
@@ -43,10 +42,8 @@ rule collect_results:
     params:
         **settings(
             models=MODELS,
-            title=of_tasks("title"),
             metric=of_tasks("metric"),
             is_real_glue=HAS_GLUE and cfg("tasks.source") != "synthetic",
-            data=DATA_IN_WORDS,
         ),
         **code("collect_results.py"),
     script:
@@ -68,3 +65,27 @@ rule verify_exports:
         **code("verify_exports.py"),
     script:
         "../scripts/verify_exports.py"
+
+
+rule measure_efficiency:
+    input:
+        **model_input("teacher", first_model("teacher")),
+        **model_input("student", first_model("pretrained")),
+        tests=expand("results/tasks/{name}/test.arrow", name=TASK_NAMES),
+        manifests=expand("results/tasks/{name}/manifest.json", name=TASK_NAMES),
+    output:
+        table="results/efficiency.csv",
+        record="results/efficiency.json",
+    log:
+        "logs/measure_efficiency.log",
+    conda:
+        "../../envs/train.yaml"
+    # It computes with one, and keeps the others free of other jobs: on a machine of up to 8 cores nothing runs beside.
+    threads: 8
+    resources:
+        gpu=GPU,
+    params:
+        **settings(),
+        **code("measure_efficiency.py"),
+    script:
+        "../scripts/measure_efficiency.py"

@@ -1,21 +1,26 @@
-"""Predictions to tables: the cross-evaluation matrix, and a summary per task and approach.
+"""Predictions to tables: the cross-evaluation matrix, a summary per task and approach, and means over the tasks.
 
 Reads the predictions of every model and their digests; writes cross_evaluation.csv (one row per model and test
-set), summary.csv (medians over the seeds, the majority class, the published figures where the data is real GLUE),
-summary.md (the same for readers) and summary.json (with the provenance).
+set), summary.csv (medians over the seeds, 95 % intervals, the majority class, the published figures where the data is
+real GLUE) and summary.json (the same and the means, with the provenance).
 """
 
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from distilbert import runlog
-from distilbert.evaluation import majority_accuracy, percent, task_metric, wilson_interval
-from distilbert.files import read_sealed_json, require_sha256, write_csv, write_json, write_text
+from distilbert.confidence import accuracy_interval, interval, resampled_figures
+from distilbert.evaluation import majority_accuracy, task_metric
+from distilbert.files import read_sealed_json, require_sha256, write_csv, write_json
 from distilbert.metrics import measure
-from distilbert.tasks import APPROACHES, METRIC_TITLES, TASKS
+from distilbert.tasks import APPROACHES, TASKS
+
+# Of the bootstrap.
+SEED = 1
 
 
 def main(
@@ -24,7 +29,6 @@ def main(
     metrics: list[Path],
     cross_evaluation: Path,
     summary: Path,
-    markdown: Path,
     record: Path,
     settings: dict,
     code: str,
@@ -35,72 +39,135 @@ def main(
     metrics: what `score_models` wrote beside each predictions file, in the same order.
     """
     started = time.time()
-    cells, majority = [], {}
+    cells, labels, predicted = [], {}, {}
     for model, path, digest in zip(settings["models"], predictions, metrics, strict=True):
         require_sha256(path, read_sealed_json(digest)["sha256"], digest)
-        cells += score(path, model, majority)
-    is_real_glue = settings["is_real_glue"]
-    rows = summarize(pd.DataFrame(cells), majority, settings["metric"], is_real_glue=is_real_glue)
+        for name, logits, truth in read_predictions(path):
+            head = {"approach": model["approach"], "trained_on": model["task"], "evaluated_on": name}
+            cells.append(head | {"seed": model["seed"]} | measure(logits, truth))
+            if not np.array_equal(labels.setdefault(name, truth), truth):
+                raise ValueError(f"{path}: other test examples of {name} than in the files before it")
+            if name == model["task"]:
+                predicted.setdefault(name, {}).setdefault(model["approach"], []).append(logits.argmax(axis=1))
+    replicates = {
+        name: resample(predicted[name], labels[name], metric=settings["metric"][name], seed=[SEED, *name.encode()])
+        for name in predicted
+    }
+    rows = summarize(pd.DataFrame(cells), labels, replicates, settings)
     write_csv(cross_evaluation, cells)
     write_csv(summary, rows)
-    write_text(markdown, to_markdown(rows, settings["title"], data=settings["data"], is_real_glue=is_real_glue))
-    provenance = runlog.provenance(settings, code, started=started)
-    write_json(record, {"summary": rows, "majority": majority, "provenance": provenance})
+    majority = {name: majority_accuracy(truth) for name, truth in labels.items()}
+    tables = {"summary": rows, "means": means(rows, replicates), "majority": majority}
+    write_json(record, tables | {"provenance": runlog.provenance(settings, code, started=started)})
 
 
-def score(path: Path, model: dict, majority: dict[str, float]) -> list[dict]:
-    """Return a row per test set of one model's predictions; note each test set's majority class in `majority`."""
+def read_predictions(path: Path) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Return the name, logits (N, 2) and labels (N,) of each test set that a model was scored on."""
     table = pa.ipc.open_file(pa.memory_map(str(path))).read_pandas()
-    rows = []
-    for name, group in table.groupby("evaluated_on", observed=True, sort=False):
-        figures = measure(group[["logit_0", "logit_1"]].to_numpy(), group["label"].to_numpy())
-        majority[name] = majority_accuracy(group["label"].to_numpy())
-        head = {"approach": model["approach"], "trained_on": model["task"], "evaluated_on": name, "seed": model["seed"]}
-        rows.append(head | figures)
-    return rows
+    groups = table.groupby("evaluated_on", observed=True, sort=False)
+    return [(name, group[["logit_0", "logit_1"]].to_numpy(), group["label"].to_numpy()) for name, group in groups]
+
+
+def resample(
+    predicted: dict[str, list[np.ndarray]], labels: np.ndarray, *, metric: str, seed: list[int]
+) -> dict[str, dict[str, np.ndarray]]:
+    """Return {approach: {"accuracy", "score"}} of a task, the median over the seeds in each bootstrap replicate, (R,).
+
+    predicted: the classes (N,) that each seed of each approach says. All are scored on the same drawn examples.
+    """
+    figures = resampled_figures(np.array([one for seeds in predicted.values() for one in seeds]), labels, seed=seed)
+    figures["score"] = task_metric(figures, metric)
+    ends = np.cumsum([len(seeds) for seeds in predicted.values()])
+    return {
+        approach: {key: np.median(figures[key][:, end - len(seeds) : end], axis=1) for key in ("accuracy", "score")}
+        for end, (approach, seeds) in zip(ends, predicted.items(), strict=True)
+    }
 
 
 def summarize(
-    cells: pd.DataFrame, majority: dict[str, float], metrics: dict[str, str], *, is_real_glue: bool
+    cells: pd.DataFrame, labels: dict[str, np.ndarray], replicates: dict[str, dict], settings: dict
 ) -> list[dict]:
-    """Return a row per task and approach: medians over the seeds of the diagonal, their range, an interval.
+    """Return a row per task and approach: medians over the seeds of the diagonal, their range, 95 % intervals.
 
-    metrics: by which figure each task is judged, its `score`. The 95 % interval is Wilson's, of the median accuracy
-    over n examples.
+    `score` is the figure by which the task is judged, `to_teacher` its distance to the teacher's on the same examples.
     """
     diagonal = cells[cells["trained_on"] == cells["evaluated_on"]]
     rows = []
     for name in diagonal["evaluated_on"].unique():
+        metric, is_real_glue = settings["metric"][name], settings["is_real_glue"]
+        teacher_score = None
         for approach in APPROACHES:
             seeds = diagonal[(diagonal["evaluated_on"] == name) & (diagonal["approach"] == approach)]
             if seeds.empty:
                 continue
-            scores = seeds.apply(task_metric, axis=1, metric=metrics[name])
-            n, accuracy = int(seeds["n"].iloc[0]), float(seeds["accuracy"].median())
-            low, high = wilson_interval(accuracy, n)
-            rows.append(
-                {
-                    "task": name,
-                    "approach": approach,
-                    "seeds": len(seeds),
-                    "n": n,
-                    "majority": majority[name],
-                    "accuracy": accuracy,
-                    "accuracy_min": float(seeds["accuracy"].min()),
-                    "accuracy_max": float(seeds["accuracy"].max()),
-                    "interval_low": low,
-                    "interval_high": high,
-                    "f1": float(seeds["f1"].median()),
-                    "mcc": float(seeds["mcc"].median()),
-                    "metric": metrics[name],
-                    "score": float(scores.median()),
-                    "score_min": float(scores.min()),
-                    "score_max": float(scores.max()),
-                    "published": published(name, approach) if is_real_glue else None,
-                    "coursework_accuracy": coursework(name, approach) if is_real_glue else None,
-                }
-            )
+            drawn, n = replicates[name][approach], len(labels[name])
+            scores = seeds.apply(task_metric, axis=1, metric=metric)
+            accuracy, score = float(seeds["accuracy"].median()), float(scores.median())
+            if approach == "teacher":
+                teacher_score = score
+            row = {
+                "task": name,
+                "approach": approach,
+                "seeds": len(seeds),
+                "n": n,
+                "majority": majority_accuracy(labels[name]),
+                "accuracy": accuracy,
+                "accuracy_min": float(seeds["accuracy"].min()),
+                "accuracy_max": float(seeds["accuracy"].max()),
+                **bounds("accuracy", accuracy_interval(drawn["accuracy"], accuracy, n)),
+                "f1": float(seeds["f1"].median()),
+                "mcc": float(seeds["mcc"].median()),
+                "metric": metric,
+                "majority_score": majority_score(labels[name], metric),
+                "score": score,
+                "score_min": float(scores.min()),
+                "score_max": float(scores.max()),
+                **bounds("score", interval(drawn["score"])),
+            }
+            if metric == "accuracy":
+                row |= bounds("score", (row["accuracy_low"], row["accuracy_high"]))
+            row |= {"to_teacher": None, **bounds("to_teacher", (None, None))}
+            if teacher_score is not None and approach != "teacher":
+                difference = interval(drawn["score"] - replicates[name]["teacher"]["score"])
+                row |= {"to_teacher": score - teacher_score, **bounds("to_teacher", difference)}
+            row["published"] = published(name, approach) if is_real_glue else None
+            row["coursework_accuracy"] = coursework(name, approach) if is_real_glue else None
+            rows.append(row)
     return rows
+
+
+def bounds(name: str, ends: tuple[float | None, float | None]) -> dict[str, float | None]:
+    """Return the ends of an interval as two columns."""
+    return {f"{name}_low": ends[0], f"{name}_high": ends[1]}
+
+
+def majority_score(labels: np.ndarray, metric: str) -> float:
+    """Return what always answering the more frequent class scores by a metric."""
+    always = np.eye(2)[int(np.mean(labels) > 0.5)]
+    return task_metric(measure(np.tile(always, (len(labels), 1)), labels), metric)
+
+
+def means(rows: list[dict], replicates: dict[str, dict]) -> list[dict]:
+    """Return a row per approach: means over the tasks, with 95 % intervals, and the share of the teacher's score."""
+    mean = pd.DataFrame(rows).groupby("approach")[["accuracy", "majority", "score"]].mean()
+    drawn = {
+        approach: {
+            key: np.mean([task[approach][key] for task in replicates.values()], axis=0) for key in ("accuracy", "score")
+        }
+        for approach in mean.index
+    }
+    found = []
+    for approach in (name for name in APPROACHES if name in mean.index):
+        accuracy, majority, score = map(float, mean.loc[approach])
+        row = {"approach": approach, "accuracy": accuracy, **bounds("accuracy", interval(drawn[approach]["accuracy"]))}
+        row |= {"above_majority": accuracy - majority, "score": score}
+        row |= bounds("score", interval(drawn[approach]["score"]))
+        row |= {"retention": None, **bounds("retention", (None, None))}
+        if "teacher" in drawn and (teacher := drawn["teacher"]["score"]).min() > 0:
+            row["retention"] = score / float(mean.loc["teacher", "score"])
+            row |= bounds("retention", interval(drawn[approach]["score"] / teacher))
+        found.append(row)
+    return found
 
 
 def published(name: str, approach: str) -> float | None:
@@ -115,60 +182,6 @@ def coursework(name: str, approach: str) -> float | None:
     if name not in TASKS:
         return None
     return {"pretrained": TASKS[name].coursework, "direct": TASKS[name].coursework_direct}.get(approach)
-
-
-def to_markdown(rows: list[dict], titles: dict[str, str], *, data: str, is_real_glue: bool) -> str:
-    """Return the summary as a Markdown page."""
-    lines = [
-        "# Summary",
-        "",
-        f"Data: {data}. Medians over the seeds, in percent; in brackets the lowest and the highest seed.",
-        "The interval is the 95 % Wilson interval of the median accuracy over the n test examples.",
-        "",
-        "| task | n | approach | seeds | accuracy | 95 % interval | majority class | F1 | MCC | paper's metric |"
-        + (" published for | student project (accuracy) |" if is_real_glue else ""),
-        "|---|--:|---|--:|--:|--:|--:|--:|--:|--:|" + ("--:|--:|" if is_real_glue else ""),
-    ]
-    for row in rows:
-        cells = [
-            titles[row["task"]],
-            f"{row['n']:,}",
-            APPROACHES[row["approach"]],
-            row["seeds"],
-            f"{percent(row['accuracy'])} ({percent(row['accuracy_min'])} to {percent(row['accuracy_max'])})",
-            f"{percent(row['interval_low'])} to {percent(row['interval_high'])}",
-            percent(row["majority"]),
-            percent(row["f1"]),
-            percent(row["mcc"]),
-            f"{percent(row['score'])} ({METRIC_TITLES[row['metric']]})",
-        ]
-        if is_real_glue:
-            model = {"pretrained": "DistilBERT", "teacher": "BERT-base"}.get(row["approach"])
-            cells.append("" if row["published"] is None else f"{model}: {row['published']}")
-            cells.append("" if row["coursework_accuracy"] is None else row["coursework_accuracy"])
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    lines += ["", *means(rows)]
-    return "\n".join(lines) + "\n"
-
-
-def means(rows: list[dict]) -> list[str]:
-    """Return a table of means over the tasks per approach: accuracy, points over the majority class, score."""
-    table = pd.DataFrame(rows)
-    lines = [
-        "Means over the tasks:",
-        "",
-        "| approach | accuracy | above the majority class | paper's metric | of the teacher's score |",
-        "|---|--:|--:|--:|--:|",
-    ]
-    mean = table.groupby("approach")[["accuracy", "majority", "score"]].mean()
-    for approach, title in APPROACHES.items():
-        if approach in mean.index:
-            accuracy, majority, score_ = mean.loc[approach]
-            retention = percent(score_ / mean.loc["teacher", "score"]) if "teacher" in mean.index else "-"
-            lines.append(
-                f"| {title} | {percent(accuracy)} | {percent(accuracy - majority)} | {percent(score_)} | {retention} |"
-            )
-    return lines
 
 
 if "snakemake" in globals():

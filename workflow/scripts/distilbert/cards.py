@@ -12,8 +12,9 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from distilbert.evaluation import percent, wilson_interval
+from distilbert.confidence import wilson_interval
 from distilbert.files import json_digest, read_json
+from distilbert.pages import Table, markdown_table, percent, percent_range
 from distilbert.tasks import APPROACHES, METRIC_TITLES
 
 # The figures of cross_evaluation.csv that go into the metadata -> the Hub's names of them.
@@ -272,58 +273,61 @@ def warning(generated: list[str]) -> str:
 def task_scores(figures: dict, of_task: list[dict], sources: Sources) -> str:
     """Return the scores of a classifier, and of all approaches on its task."""
     task, n = sources.tasks[figures["trained_on"]], figures["n"]
-    low, high = wilson_interval(figures["accuracy"], n)
-    lines = [
-        "## Scores",
-        "",
-        f"On the {n:,} test examples of {task['title']} ({sources.data}), in percent. The interval is Wilson's.",
-        "",
-        "| n | accuracy | 95 % interval | majority class | F1 | MCC |",
-        "|--:|--:|--:|--:|--:|--:|",
-        f"| {n:,} | {percent(figures['accuracy'])} | {percent(low)} to {percent(high)} "
-        f"| {percent(figures['majority'])} | {percent(figures['f1'])} | {percent(figures['mcc'])} |",
-        "",
-        f"All approaches on these examples, medians over the seeds; the task's metric is "
-        f"{METRIC_TITLES[task['metric']]}.",
-        "",
-        "| approach | seeds | accuracy | 95 % interval | task's metric |",
-        "|---|--:|--:|--:|--:|",
-        *(
-            f"| {APPROACHES[row['approach']]} | {row['seeds']} | {percent(row['accuracy'])} "
-            f"| {percent(row['interval_low'])} to {percent(row['interval_high'])} | {percent(row['score'])} |"
-            for row in of_task
-        ),
+    own = [
+        f"{n:,}",
+        percent(figures["accuracy"]),
+        percent_range(*wilson_interval(figures["accuracy"], n)),
+        *(percent(figures[name]) for name in ("majority", "f1", "mcc")),
     ]
-    return "\n".join(lines)
+    header = ["approach", "seeds", "accuracy", "95 % interval", "task's metric"]
+    rows = [
+        [
+            APPROACHES[row["approach"]],
+            row["seeds"],
+            percent(row["accuracy"]),
+            percent_range(row["accuracy_low"], row["accuracy_high"]),
+            percent(row["score"]),
+        ]
+        for row in of_task
+    ]
+    parts = [
+        "## Scores",
+        f"On the {n:,} test examples of {task['title']} ({sources.data}), in percent. The interval is Wilson's.",
+        markdown_table(Table(["n", "accuracy", "95 % interval", "majority class", "F1", "MCC"], [own], num_left=0)),
+        "All approaches on these examples, medians over the seeds, with bootstrap intervals; the task's metric is "
+        f"{METRIC_TITLES[task['metric']]}.",
+        markdown_table(Table(header, rows)),
+    ]
+    return "\n\n".join(parts)
 
 
 def masked_lm_scores(model: TrainedModel, summary: list[dict], sources: Sources) -> str:
     """Return the scores of a masked LM: its losses on the test documents, and what fine-tuning makes of it."""
     test = model.metrics["test"]
-    lines = [
+    losses = Table(list(test), [[f"{value:.4f}" for value in test.values()]], num_left=0)
+    header = ["task", "n", "accuracy", "95 % interval", "majority class", "task's metric"]
+    rows = [
+        [
+            sources.tasks[row["task"]]["title"],
+            f"{row['n']:,}",
+            percent(row["accuracy"]),
+            percent_range(row["accuracy_low"], row["accuracy_high"]),
+            percent(row["majority"]),
+            f"{percent(row['score'])} ({METRIC_TITLES[row['metric']]})",
+        ]
+        for row in summary
+        if row["approach"] == model.approach
+    ]
+    parts = [
         "## Scores",
-        "",
         "On the corpus's test documents, under the masking of the training (so not comparable with another masking): "
         f"perplexity {math.exp(masked_lm_loss(model)):.2f} of the masked word pieces. Losses per token or masked word "
         f"piece, the parts before their weights: {', '.join(LOSSES[name] for name in test)}.",
-        "",
-        f"| {' | '.join(test)} |",
-        "|" + "--:|" * len(test),
-        f"| {' | '.join(f'{value:.4f}' for value in test.values())} |",
-        "",
-        "Fine-tuned on each task, medians over the seeds, in percent (Wilson's interval):",
-        "",
-        "| task | n | accuracy | 95 % interval | majority class | task's metric |",
-        "|---|--:|--:|--:|--:|--:|",
-        *(
-            f"| {sources.tasks[row['task']]['title']} | {row['n']:,} | {percent(row['accuracy'])} "
-            f"| {percent(row['interval_low'])} to {percent(row['interval_high'])} | {percent(row['majority'])} "
-            f"| {percent(row['score'])} ({METRIC_TITLES[row['metric']]}) |"
-            for row in summary
-            if row["approach"] == model.approach
-        ),
+        markdown_table(losses),
+        "Fine-tuned on each task, medians over the seeds, in percent, with bootstrap intervals:",
+        markdown_table(Table(header, rows)),
     ]
-    return "\n".join(lines)
+    return "\n\n".join(parts)
 
 
 def training(model: TrainedModel, sources: Sources) -> str:
@@ -336,10 +340,9 @@ def training(model: TrainedModel, sources: Sources) -> str:
             f"; the weights kept are those after epoch {best['epoch']:g}, whose validation accuracy "
             f"({percent(best['accuracy'])}) was the highest"
         )
-    lines = ["## Training", "", f"{objective(model, sources)} {extent[0].upper()}{extent[1:]}."]
-    lines += ["", "| setting | value |", "|---|--:|"]
-    lines += [f"| {key} | {json.dumps(value)} |" for key, value in sorted(settings.items())]
-    return "\n".join(lines)
+    table = Table(["setting", "value"], [[key, json.dumps(value)] for key, value in sorted(settings.items())])
+    parts = ["## Training", f"{objective(model, sources)} {extent[0].upper()}{extent[1:]}.", markdown_table(table)]
+    return "\n\n".join(parts)
 
 
 def objective(model: TrainedModel, sources: Sources) -> str:
@@ -427,8 +430,9 @@ def provenance(model: TrainedModel) -> str:
         "precision": record["precision"],
         **{package: record["versions"][package] for package in ("torch", "tokenizers")},
     }
-    lines = ["## Provenance", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
-    return "\n".join([*lines, "", "`metrics.json` beside this file has every setting, digest, version and duration."])
+    table = Table(["", ""], [[name, value] for name, value in rows.items()], num_left=2)
+    rest = "`metrics.json` beside this file has every setting, digest, version and duration."
+    return "\n\n".join(["## Provenance", markdown_table(table), rest])
 
 
 def repository_in_words(source: dict) -> str:

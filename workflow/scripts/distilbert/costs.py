@@ -127,7 +127,7 @@ def estimate(config: dict, shards: list[str], tasks: dict[str, Task], task_files
     student = replace(teacher, layers=config["student"]["num_layers"])
     encoders = [student, teacher, student] + [student] * config["finetune"]["scratch"]
     num_models = len(encoders) * len(tasks) * len(seeds)
-    num_jobs = 2 * (len(shards) + len(tasks)) + num_models + len(encoders) * len(seeds) + 10
+    num_jobs = 2 * (len(shards) + len(tasks)) + num_models + len(encoders) * len(seeds) + 16
     tokens, basis = corpus_tokens(corpus, shards)
     if tokens is None:
         return Cost(None, basis, [], {}, num_jobs)

@@ -1,11 +1,9 @@
-"""What is made of scores: a task's predictions in another's classes, the paper's metric, baseline and interval.
+"""What is made of scores: a task's predictions in another's classes, the paper's metric and the baseline.
 
 Apart from `metrics`, which choose the epoch of a fine-tuning, so that nothing here ever trains anew.
 
 Shapes: N examples, two classes.
 """
-
-import math
 
 import numpy as np
 
@@ -29,15 +27,3 @@ def majority_accuracy(labels: np.ndarray) -> float:
     """Return the accuracy of always answering the more frequent of the two classes."""
     share = float(np.mean(labels))
     return max(share, 1 - share)
-
-
-def wilson_interval(accuracy: float, n: int, *, z: float = 1.96) -> tuple[float, float]:
-    """Return the Wilson score interval of an accuracy over n examples (95 % by default)."""
-    centre = (accuracy + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(accuracy * (1 - accuracy) / n + z * z / (4 * n * n))
-    return centre - half, centre + half
-
-
-def percent(share: float) -> str:
-    """Return a share in percent with one decimal, as tables show it."""
-    return f"{100 * share:.1f}"

@@ -15,6 +15,8 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
+from distilbert import efficiency  # noqa: E402
+from distilbert.evaluation import task_metric  # noqa: E402
 from distilbert.files import atomic_path  # noqa: E402
 from distilbert.tasks import APPROACHES, METRIC_TITLES  # noqa: E402
 
@@ -54,22 +56,27 @@ def _wrapped(title: str, figure: Figure, font_size: float) -> str:
     return textwrap.fill(title, round(120 / font_size * figure.get_figwidth()))
 
 
-def accuracy_bars(summary: pd.DataFrame, titles: dict[str, str], *, subtitle: str) -> Figure:
+def accuracy_bars(summary: pd.DataFrame, cells: pd.DataFrame, titles: dict[str, str], *, subtitle: str) -> Figure:
     """Return grouped bars per task: accuracy above, the task's own metric below, one bar per approach.
 
-    summary: the rows of summary.csv. titles: what each task is called. Whiskers span the seeds; a line marks the
-    majority class; a diamond over the pretrained student the published DistilBERT, where the table has it.
+    summary: the rows of summary.csv. cells: those of cross_evaluation.csv. titles: what each task is
+    called. Whiskers are the 95 % intervals, dots the
+    seeds where there are several; a line marks the majority class; a diamond over the pretrained student the published
+    DistilBERT, where the table has it.
     """
     tasks = list(summary["task"].unique())
     approaches = [name for name in APPROACHES if name in set(summary["approach"])]
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(max(11, 2.2 * len(tasks)), 8.4))
-    for axes, column in ((top, "accuracy"), (bottom, "score")):
-        _grouped_bars(axes, summary, tasks, approaches, column)
-    for position, task in enumerate(tasks):
-        rows = summary[summary["task"] == task]
-        majority = 100 * rows["majority"].iloc[0]
-        top.hlines(majority, position - 0.45, position + 0.45, color="#444444", lw=1.4, ls=(0, (4, 2)))
-    top.plot([], [], color="#444444", lw=1.4, ls=(0, (4, 2)), label="Majority class")
+    seeds = cells[cells["trained_on"] == cells["evaluated_on"]].rename(columns={"trained_on": "task"})
+    metrics = dict(zip(summary["task"], summary["metric"], strict=True))
+    seeds = seeds.assign(score=[task_metric(row, metrics[row["task"]]) for _, row in seeds.iterrows()])
+    line = {"color": "#444444", "lw": 1.4, "ls": (0, (4, 2))}
+    for axes, column, majority in ((top, "accuracy", "majority"), (bottom, "score", "majority_score")):
+        _grouped_bars(axes, summary, seeds, tasks, approaches, column)
+        for position, task in enumerate(tasks):
+            height = 100 * summary.loc[summary["task"] == task, majority].iloc[0]
+            axes.hlines(height, position - 0.45, position + 0.45, **line)
+    top.plot([], [], **line, label="Majority class")
     if summary["published"].notna().any():
         top.scatter([], [], marker="D", s=44, color=PUBLISHED_COLOUR, label="DistilBERT, published (dev set)")
     counts = {task: int(summary.loc[summary["task"] == task, "n"].iloc[0]) for task in tasks}
@@ -79,7 +86,7 @@ def accuracy_bars(summary: pd.DataFrame, titles: dict[str, str], *, subtitle: st
     top.set_ylabel("Accuracy on the test set (%)")
     bottom.set_ylabel("The paper's own metric (× 100)")
     top.set_ylim(0, 109)
-    low = min(0, 100 * float(summary["score_min"].min()) - 6)
+    low = min(0, 100 * float(summary[["score_min", "score_low"]].min().min()) - 6)
     bottom.set_ylim(low, 109)
     bottom.axhline(0, color="#444444", lw=0.8)
     top.set_title(_wrapped(f"Accuracy by task. {subtitle}", figure, 11))
@@ -88,13 +95,15 @@ def accuracy_bars(summary: pd.DataFrame, titles: dict[str, str], *, subtitle: st
     return figure
 
 
-def _grouped_bars(axes, summary: pd.DataFrame, tasks: list[str], approaches: list[str], column: str) -> None:
+def _grouped_bars(
+    axes, summary: pd.DataFrame, seeds: pd.DataFrame, tasks: list[str], approaches: list[str], column: str
+) -> None:
     width = 0.86 / len(approaches)
     for number, approach in enumerate(approaches):
         rows = summary[summary["approach"] == approach].set_index("task").reindex(tasks)
         x = np.arange(len(tasks)) + (number - (len(approaches) - 1) / 2) * width
         values = 100 * rows[column].to_numpy()
-        low, high = (100 * rows[f"{column}_{end}"].to_numpy() for end in ("min", "max"))
+        low, high = (100 * rows[f"{column}_{end}"].to_numpy() for end in ("low", "high"))
         published = rows["published"].to_numpy() if approach == "pretrained" else np.full(len(tasks), np.nan)
         if column == "accuracy":
             published = np.where(rows["metric"] == "accuracy", published, np.nan)
@@ -102,6 +111,10 @@ def _grouped_bars(axes, summary: pd.DataFrame, tasks: list[str], approaches: lis
         axes.scatter(x, published, marker="D", s=44, color=PUBLISHED_COLOUR, zorder=5)
         spread = np.clip([values - low, high - values], 0, None)
         axes.errorbar(x, values, spread, fmt="none", ecolor="#333333", elinewidth=1, capsize=2)
+        for position, task in zip(x, tasks, strict=True):
+            dots = 100 * seeds.loc[(seeds["approach"] == approach) & (seeds["task"] == task), column]
+            if len(dots) > 1:
+                axes.scatter([position] * len(dots), dots, s=9, color="white", edgecolor="#333333", lw=0.6, zorder=3)
         for position, value, top, diamond in zip(x, values, high, published, strict=True):
             if np.isfinite(value):
                 foot = max(top, 0)
@@ -117,6 +130,59 @@ def _grouped_bars(axes, summary: pd.DataFrame, tasks: list[str], approaches: lis
                     bbox={"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none"},
                     zorder=4,
                 )
+
+
+def efficiency_bars(rows: list[dict], means: list[dict], *, subtitle: str) -> Figure:
+    """Return a panel per measure of efficiency.csv, and one of the mean score: teacher beside student.
+
+    rows: see `distilbert.efficiency`; whiskers span the middle half of the rounds. The light part of the parameters
+    is the embeddings. means: of summary.json; whiskers of the score are its 95 % intervals.
+    """
+    panels = [row for row in rows if row["measure"] != "parameters_without_embeddings"]
+    num_panels = len(panels) + 1
+    columns = num_panels if num_panels <= 5 else -(-num_panels // 2)
+    figure, axes = plt.subplots(-(-num_panels // columns), columns, figsize=(2.3 * columns, 3.9), squeeze=False)
+    figure.set_figheight(3.3 * axes.shape[0] + 0.6)
+    for panel, row in zip(axes.flat, panels, strict=False):
+        figures = [efficiency.shown(row, model) for model in ("teacher", "student")]
+        _pair_of_bars(panel, figures, change=row["ratio"])
+        panel.set_title("\n".join(textwrap.wrap(efficiency.title(row), 22)), fontsize=10)
+        if row["measure"] == "parameters":
+            others = efficiency.find(rows, "parameters_without_embeddings")
+            feet = [efficiency.shown(others, model)[0] for model in ("teacher", "student")]
+            heights = [figure_[0] - foot for figure_, foot in zip(figures, feet, strict=True)]
+            panel.bar((0, 1), heights, 0.7, bottom=feet, color="white", alpha=0.55)
+            panel.annotate("embeddings", (0, feet[0] + heights[0] / 2), ha="center", va="center", fontsize=7)
+    teacher, student = (next(row for row in means if row["approach"] == name) for name in ("teacher", "pretrained"))
+    scores = [tuple(100 * row[key] for key in ("score", "score_low", "score_high")) for row in (teacher, student)]
+    panel = axes.flat[num_panels - 1]
+    _pair_of_bars(panel, scores, change=student["retention"])
+    panel.set_title("Mean of the paper's\nmetrics (× 100)", fontsize=10)
+    for panel in axes.flat[num_panels:]:
+        panel.remove()
+    title = f"The student is {efficiency.gains(rows, student)}. {subtitle}"
+    figure.suptitle(_wrapped(title, figure, 12), x=0.02, ha="left", fontsize=12)
+    return figure
+
+
+def _pair_of_bars(axes, figures: list[tuple], *, change: float | None) -> None:
+    """Draw (value, low, high) of teacher and student, over the student's the change (student / teacher) in percent."""
+    colours = [APPROACH_COLOURS["teacher"], APPROACH_COLOURS["pretrained"]]
+    for x, ((value, low, high), colour) in enumerate(zip(figures, colours, strict=True)):
+        axes.bar(x, value, 0.7, color=colour)
+        if low is not None:
+            axes.errorbar(
+                x, value, [[max(0, value - low)], [max(0, high - value)]], ecolor="#333333", elinewidth=1, capsize=3
+            )
+        label = f"{value:,.{max(0, 2 - int(np.floor(np.log10(value)))) if value > 0 else 0}f}"
+        if x == 1 and change is not None:
+            label += f"\n({100 * (change - 1):+.0f} %)"
+        foot = value if high is None else max(value, high)
+        axes.annotate(label, (x, foot), (0, 3), textcoords="offset points", ha="center", fontsize=9)
+    axes.set_xticks((0, 1), ("Teacher", "Student"))
+    ends = [end for figure in figures for end in figure if end is not None]
+    axes.set_ylim(1.25 * min(0, *ends), 1.25 * max(ends) or 1)
+    axes.tick_params(axis="x", length=0)
 
 
 def cross_evaluation_heat_map(
