@@ -51,7 +51,7 @@ FOLDERS = Sources(
 TRAININGS = {
     "teacher": {},
     "scratch": {},
-    "pretrained": {"alpha_ce": 5, "alpha_mlm": 2, "alpha_cos": 1, "temperature": 2},
+    "pretrained": {"alpha_ce": 5, "alpha_mlm": 2, "alpha_cos": 1, "temperature": 2, "restrict_ce_to_mask": False},
     "direct": {"alpha_hard": 2, "alpha_soft": 5, "alpha_cos": 1, "temperature": 2},
 }
 CORPUS_MODELS = ("teacher", "pretrained")

@@ -32,9 +32,9 @@ LOOP = {
     "precision": "float32",
 }
 MASKING = {"mlm_probability": 0.15, "mlm_smoothing": 0.7}
-ALPHAS = {"alpha_ce": 5.0, "alpha_mlm": 2.0, "alpha_cos": 1.0, "temperature": 2.0}
+ALPHAS = {"alpha_ce": 5.0, "alpha_mlm": 2.0, "alpha_cos": 1.0, "temperature": 2.0, "restrict_ce_to_mask": False}
 DIRECT_ALPHAS = {"alpha_hard": 0.5, "alpha_soft": 3.0, "alpha_cos": 2.0, "temperature": 2.0}
-KINDS = ["masked_lm", "distillation", "classification", "direct_distillation"]
+KINDS = ["masked_lm", "distillation", "masked_distillation", "classification", "direct_distillation"]
 
 
 @pytest.fixture
@@ -57,8 +57,9 @@ def make(make_shards, configs):
         counts = torch.ones(97, dtype=torch.long)
         if kind == "masked_lm":
             return MaskedLM(student), MaskedLMObjective(shards, counts, MaskedLMConfig(**loop, **MASKING), CPU)
-        if kind == "distillation":
-            config = PretrainConfig(**loop, **MASKING, **ALPHAS)
+        if kind in ("distillation", "masked_distillation"):
+            alphas = ALPHAS | {"restrict_ce_to_mask": kind == "masked_distillation"}
+            config = PretrainConfig(**loop, **MASKING, **alphas)
             return MaskedLM(student), DistillationObjective(MaskedLM(teacher_config), shards, counts, config, CPU)
         if kind == "classification":
             return SequenceClassifier(student), ClassificationObjective(shards, max_tokens, CPU)
@@ -153,15 +154,21 @@ def test_masked_lm_is_the_mean_over_targets(make):
     assert objective.losses(model, batch)["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_distillation_is_the_weighted_sum_of_its_means(make):
-    """The parts are means over non-pad tokens (KL, cosine) and targets (masked LM); the loss is 5, 2, 1 of them."""
-    model, objective = make("distillation")
+@pytest.mark.parametrize("kind", ["distillation", "masked_distillation"])
+def test_distillation_is_the_weighted_sum_of_its_means(make, kind):
+    """The parts are means over non-pad tokens (KL, cosine) and targets (masked LM); the loss is 5, 2, 1 of them.
+
+    Restricted to the mask the KL is a mean over the targets.
+    """
+    model, objective = make(kind)
     (batch,) = objective.prepare(rows_by_length(objective), torch.Generator().manual_seed(7))
     with torch.no_grad():
         is_target = batch.words >= 0
         student, teacher = (m(batch.ids, batch.mask)[batch.mask] for m in (model, objective.teacher))
         hidden, teacher_hidden = (m.encoder(batch.ids, batch.mask)[batch.mask] for m in (model, objective.teacher))
         p, q = (teacher / 2).softmax(-1), (student / 2).softmax(-1)
+        if kind == "masked_distillation":
+            p, q = p[is_target], q[is_target]
         expected = {
             "ce": (p * (p.log() - q.log())).sum(-1).mean().item() * 4,
             "mlm": F.cross_entropy(student[is_target], batch.words[is_target]).item(),

@@ -51,7 +51,7 @@ TRAINING = {
     "precision": "float32",
 }
 MASKING = {"mlm_probability": 0.15, "mlm_smoothing": 0.7}
-LOSS_WEIGHTS = {"alpha_ce": 5.0, "alpha_mlm": 2.0, "alpha_cos": 1.0, "temperature": 2.0}
+LOSS_WEIGHTS = {"alpha_ce": 5.0, "alpha_mlm": 2.0, "alpha_cos": 1.0, "temperature": 2.0, "restrict_ce_to_mask": False}
 TASK_WEIGHTS = {"alpha_hard": 2.0, "alpha_soft": 5.0, "alpha_cos": 1.0, "temperature": 2.0}
 DROPOUTS = {"dropout": 0.1, "attention_dropout": 0.1, "classifier_dropout": 0.1}
 SHAPE = {

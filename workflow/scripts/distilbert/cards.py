@@ -362,8 +362,9 @@ def objective(model: TrainedModel, sources: Sources) -> str:
         )
     layers = sources.teacher_layers
     start = "random values" if layers is None else f"the teacher's layers {', '.join(map(str, layers))} (from 0)"
+    where = " of masked words" * settings["restrict_ce_to_mask"]
     return (
-        f"{settings['alpha_ce']:g} x KL to the teacher's softened predictions (temperature "
+        f"{settings['alpha_ce']:g} x KL to the teacher's softened predictions{where} (temperature "
         f"{settings['temperature']:g}) + {settings['alpha_mlm']:g} x masked language modelling + "
         f"{settings['alpha_cos']:g} x cosine distance of the last hidden states "
         f"([Sanh et al. 2019](https://arxiv.org/abs/1910.01108), section 3), from {start}."

@@ -82,12 +82,16 @@ class MaskedLMConfig(TrainingConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig(MaskedLMConfig):
-    """Distillation pretraining (Sanh et al. 2019, section 3): the weights of its three losses and T."""
+    """Distillation pretraining (Sanh et al. 2019, section 3): the weights of its three losses and T.
+
+    restrict_ce_to_mask: the KL at the targets of masked LM alone, not at every token.
+    """
 
     alpha_ce: float
     alpha_mlm: float
     alpha_cos: float
     temperature: float
+    restrict_ce_to_mask: bool
 
 
 @dataclass(frozen=True, kw_only=True)

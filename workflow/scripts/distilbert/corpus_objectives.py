@@ -89,7 +89,8 @@ class MaskedLMObjective:
 class DistillationObjective(MaskedLMObjective):
     """Distillation pretraining: soft-target KL + masked LM + cosine of the last hidden states (section 3).
 
-    KL and cosine are means over all non-pad tokens, [CLS] and [SEP] included; masked LM over the targets.
+    KL and cosine are means over all non-pad tokens, [CLS] and [SEP] included; masked LM over the targets, and with
+    `restrict_ce_to_mask` the KL too, so that no other token costs logits.
     Teacher and student read the same corrupted sequences.
     """
 
@@ -101,21 +102,25 @@ class DistillationObjective(MaskedLMObjective):
     def losses(self, model: MaskedLM, batch: MaskedMicroBatch) -> dict[str, Tensor]:
         """Return {"loss", "ce", "mlm", "cos"}: the weighted sum and its three parts, unweighted."""
         config = self.config
+        if config.restrict_ce_to_mask:
+            compared, step_compared = batch.words >= 0, batch.step_targets
+        else:
+            compared, step_compared = slice(None), batch.step_tokens
         with torch.no_grad():
             teacher_hidden = self.teacher.encoder(batch.ids, batch.mask, at=batch.positions)  # (N, D)
-            teacher_head = self.teacher.before_vocabulary(teacher_hidden)
+            teacher_head = self.teacher.before_vocabulary(teacher_hidden[compared])
         hidden = model.encoder(batch.ids, batch.mask, at=batch.positions)  # (N, D)
         total, kl, mlm = vocabulary_losses(
-            model.before_vocabulary(hidden),
+            model.before_vocabulary(hidden[compared]),
             teacher_head,
-            batch.words,
+            batch.words[compared],
             temperature=config.temperature,
-            kl_weight=config.alpha_ce / batch.step_tokens,
+            kl_weight=config.alpha_ce / step_compared,
             mlm_weight=config.alpha_mlm / batch.step_targets,
         )
         cos = losses.cosine_distance(hidden, teacher_hidden) / batch.step_tokens
         total = total + config.alpha_cos * cos
-        kl, mlm = kl / batch.step_tokens, mlm / batch.step_targets
+        kl, mlm = kl / step_compared, mlm / batch.step_targets
         return {"loss": total, "ce": kl, "mlm": mlm, "cos": cos}
 
 
