@@ -29,7 +29,7 @@ cost: $(VENV)/run.stamp ## what a run costs in tokens, disk and hours of this ma
 	$(BIN)/snakemake cost --cores $(CORES) $(if $(PRESET),--configfile workflow/presets/$(PRESET).yaml --directory runs/$(PRESET))
 
 test: $(VENV)/dev.stamp ## install with the test tools, run the tests
-	$(BIN)/pytest tests
+	$(BIN)/pytest tests --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/dev.stamp ## style, types of quotes, rules of Snakemake
 	$(BIN)/ruff check .
