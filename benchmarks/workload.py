@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import torch
 import yaml
 
 from distilbert.batching import STEPS_PER_POOL
@@ -21,6 +22,8 @@ from distilbert.tokens import MANIFEST_FILE, TokenShards, Vocabulary, write_shar
 ROOT = Path(__file__).parent.parent
 LENGTHS = json.loads(Path(__file__).with_name("lengths.json").read_text(encoding="utf-8"))
 SEED = 1
+# The student project's settings are for a GPU. On a CPU more tokens at once take memory and no less time.
+CPU_TOKENS = 2048
 BERT_BASE = EncoderConfig(
     family="bert",
     vocab_size=30_522,
@@ -51,6 +54,9 @@ def size_of(name: str) -> Size:
     if name == "full":
         preset = ROOT / "workflow" / "presets" / "coursework.yaml"
         settings = _merge(settings, yaml.safe_load(preset.read_text(encoding="utf-8")))
+        if not torch.cuda.is_available():
+            for section in ("pretrain", "finetune", "direct_distillation"):
+                settings[section] = settings[section] | {"max_tokens_per_forward": CPU_TOKENS}
         teacher, vocabulary = BERT_BASE, BERT_VOCABULARY
     else:
         vocab_size = settings["tokenizer"]["train"]["vocab_size"]

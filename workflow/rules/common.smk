@@ -277,7 +277,8 @@ def cost_in_words():
 
     files = {name: {split: task_source(name, split) for split in ("train", "validation")} for name in TASKS}
     estimate = costs.estimate(config, list(map(str, SHARDS.values())), TASKS, files)
-    cores = workflow.resource_settings.cores  # none where a cluster has them; `workflow.cores` would stop the run
+    # None where a cluster has them; `workflow.cores` would stop the run then.
+    cores = workflow.resource_settings.cores
     return costs.in_words(estimate, costs.this_device(cores or os.cpu_count()))
 
 
