@@ -58,4 +58,4 @@ onstart:
 
 
 onsuccess:
-    checkpoint.remove_finished()
+    checkpoint.remove_finished({path for job in workflow.dag.jobs for path in job.output})

@@ -2,11 +2,12 @@
 
 import logging
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
-from distilbert.checkpoint import Checkpoints, fingerprint
+from distilbert.checkpoint import FOLDER, Checkpoints, fingerprint, remove_finished
 
 
 def tensors_at(step: int) -> dict[str, torch.Tensor]:
@@ -186,8 +187,19 @@ def test_finished_checkpoints_are_marked_and_empty_folders_removed(tmp_path):
     saved, short = Checkpoints(tmp_path / "saved"), Checkpoints(tmp_path / "short")
     save(saved, 5)
     short.lock()
-    saved.finish()
-    short.finish()
+    saved.finish(Path("results/a"))
+    short.finish(Path("results/b"))
     assert (tmp_path / "saved" / "finished").exists()
     assert_loads(saved, 5)
     assert not (tmp_path / "short").exists()
+
+
+def test_only_recorded_outputs_let_checkpoints_go(tmp_path, monkeypatch):
+    """Those of a training whose outputs the workflow that succeeded does not have stay, and so do unfinished ones."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("done", "of_another_target", "unfinished"):
+        save(Checkpoints(FOLDER / name), 5)
+    for name in ("done", "of_another_target"):
+        Checkpoints(FOLDER / name).finish(Path("results") / name)
+    remove_finished({"results/done", "results/unfinished"})
+    assert sorted(path.name for path in FOLDER.iterdir()) == ["of_another_target", "unfinished"]

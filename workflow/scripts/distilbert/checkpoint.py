@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distilbert.files import hold, sha256, sync
+from distilbert.files import hold, sha256, sync, write_text
 
 # The Snakefile imports this module to tidy up; it must not wait for torch.
 if TYPE_CHECKING:
@@ -43,10 +43,15 @@ def fingerprint(settings: dict, code: str, inputs: Iterable[Path]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def remove_finished() -> None:
-    """Delete the checkpoints of the trainings that have finished; to be called when their outputs are recorded."""
+def remove_finished(recorded: set[str]) -> None:
+    """Delete the checkpoints of the trainings that have finished and whose outputs are recorded.
+
+    recorded: the outputs of a workflow that has succeeded. A training that was killed between its last output and
+    Snakemake's record of it is none of another target's; Snakemake will run it again, and it goes on from its end.
+    """
     for mark in FOLDER.glob(f"*/{FINISHED}"):
-        shutil.rmtree(mark.parent, ignore_errors=True)
+        if mark.read_text(encoding="utf-8") in recorded:
+            shutil.rmtree(mark.parent, ignore_errors=True)
 
 
 class Checkpoints:
@@ -110,10 +115,10 @@ class Checkpoints:
                 return {key: file.get_tensor(key) for key in file.keys()}, state
         return None
 
-    def finish(self) -> None:
-        """Say that the outputs are written. What was saved stays until the whole workflow has recorded them."""
+    def finish(self, output: Path) -> None:
+        """Say that the outputs, `output` among them, are written. What was saved stays until they are recorded."""
         if self._newest_first():
-            (self.folder / FINISHED).touch()
+            write_text(self.folder / FINISHED, str(output))
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
 

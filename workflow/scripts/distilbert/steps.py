@@ -62,7 +62,7 @@ class TrainingStep:
         write_model(model, self.weights.parent, self.tokenizer, **labels)
         write_csv(self.curve, result.history)
         write_json(self.metrics, {**figures, "provenance": record})
-        self.checkpoints.finish()
+        self.checkpoints.finish(self.weights)
 
 
 def require_positions(config: EncoderConfig, shards: TokenShards, what: str) -> None:
