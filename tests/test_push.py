@@ -302,7 +302,7 @@ def test_what_the_hub_forbids_is_said_in_one_line(push, hub, asked):
 
 def test_no_server_is_said_in_one_line(push):
     """Nobody listens at the address."""
-    assert_refused(push("--confirm", HF_ENDPOINT="http://127.0.0.1:9"), "refused")
+    assert_refused(push("--confirm", HF_ENDPOINT="http://127.0.0.1:9"), "http://127.0.0.1:9: ", "refused")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "onnx/model.onnx", "onnx/check.json"])

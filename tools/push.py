@@ -104,8 +104,15 @@ def main(arguments: list[str]) -> None:
         else:
             visibility = "public" if given.public else "private"
             print(f"for {constants.ENDPOINT}/{given.repo} ({visibility}); nothing is uploaded without CONFIRM=yes")
-    except Exception as error:  # ours; or of the Hub, its HTTP client, the disk
-        sys.exit(f"push: {' '.join(str(error).split()) or type(error).__name__}")
+    except ValueError as error:
+        sys.exit(f"push: {in_a_line(error)}")
+    except Exception as error:  # of the Hub, or of its HTTP client
+        sys.exit(f"push: {constants.ENDPOINT}: {in_a_line(error)}")
+
+
+def in_a_line(error: Exception) -> str:
+    """Return what an error says in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 if __name__ == "__main__":

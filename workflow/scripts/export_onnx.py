@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from distilbert import runlog
 from distilbert.batching import Batch, pad
@@ -69,6 +70,7 @@ def require_packages() -> None:
 
 def export(folder: Path, path: Path) -> None:
     """Write the classifier of a folder, as `transformers` loads it, to an ONNX file."""
+    disable_progress_bar()
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     pairs = ["The river is near the bridge.", "What is it?"], ["A bridge.", "A bird, which lives near the lake."]
