@@ -125,7 +125,7 @@ class Handler(BaseHTTPRequestHandler):
             "POST /me/name.git/info/lfs/objects/batch": lambda: hub.lfs_batch(*lines),
             "POST /api/models/me/name/commit/main": lambda: hub.commit(lines),
         }
-        return self.answer(*steps[name]())
+        return self.answer(*steps.get(name, lambda: (404, {}))())
 
     do_GET = do_POST = do_PUT = respond  # noqa: N815
 
