@@ -12,7 +12,7 @@ from reruns import ROOT, merged
 from test_workflow import snakemake
 
 from distilbert import costs, wordpiece
-from distilbert.costs import BERT_BASE, Cost, Device, Shape, corpus_tokens, estimate, in_words, passes, text_bytes
+from distilbert.costs import BERT_BASE, Cost, Device, corpus_tokens, estimate, in_words, passes, text_bytes
 from distilbert.synthetic import generate_documents
 from distilbert.tasks import Task, choose_tasks
 
@@ -34,20 +34,6 @@ def cost_of(config: dict, *, shards: list[str] | None = None, task_files: dict |
     nowhere = {name: {"train": f"absent/{name}.csv", "validation": f"absent/{name}.csv"} for name in tasks}
     absent = [f"results/corpus/{i}.parquet" for i in range(count)][: config["corpus"]["max_shards"]]
     return estimate(config, shards or absent, tasks, nowhere | (task_files or {}))
-
-
-def test_a_token_costs_what_its_matrices_cost():
-    """BERT-base and a student of half its layers, full windows of 128: 223 and 3 x 135 MFLOP (docs/performance.md)."""
-    student = Shape(768, 6, 3072, 30_522, 512)
-    assert BERT_BASE.flops(128, head=True) == pytest.approx(223e6, rel=0.005)
-    assert 3 * student.flops(128, head=True) == pytest.approx(406e6, rel=0.005)
-    assert BERT_BASE.flops(128, head=False) == pytest.approx(12 * 14.5e6, rel=0.005)
-
-
-def test_models_are_as_large_as_published():
-    """110 and 66 million parameters, of four bytes."""
-    assert BERT_BASE.num_bytes() == pytest.approx(4 * 110e6, rel=0.01)
-    assert Shape(768, 6, 3072, 30_522, 512).num_bytes() == pytest.approx(4 * 66e6, rel=0.02)
 
 
 def test_the_tokens_of_the_demo_are_counted(tmp_path):

@@ -20,7 +20,9 @@ ALLOWED = {
     "dropout": set(),
     "efficiency": set(),
     "evaluation": set(),
+    "events": set(),
     "files": set(),
+    "flops": set(),
     "losses": set(),
     "masking": set(),
     "metrics": set(),
@@ -32,7 +34,7 @@ ALLOWED = {
     "tasks": set(),
     "vocabulary_kernel": set(),
     # How a step runs.
-    "device": {"processes"},
+    "device": {"flops", "processes"},
     "plan": {"files"},
     "runlog": {"digest", "parent", "plan"},
     # Data.
@@ -51,6 +53,7 @@ ALLOWED = {
     "corpus_objectives": {
         "batching",
         "config",
+        "flops",
         "losses",
         "masking",
         "model",
@@ -58,19 +61,20 @@ ALLOWED = {
         "tokens",
         "vocabulary_head",
     },
-    "task_objectives": {"batching", "config", "losses", "model", "processes", "tokens"},
-    "training": {"batching", "checkpoint", "config", "device", "optimizer", "processes", "runlog"},
+    "task_objectives": {"batching", "config", "flops", "losses", "model", "processes", "tokens"},
+    "training": {"batching", "checkpoint", "config", "device", "events", "flops", "optimizer", "processes", "runlog"},
     # Results.
     "inference": {"model", "task_objectives", "tokens"},
     "timing": {"model", "task_objectives", "tokens"},
     "plotting": {"efficiency", "evaluation", "files", "tasks"},
     "cards": {"confidence", "files", "pages", "tasks"},
     # What a run costs: no step imports it.
-    "costs": {"files", "runlog", "sources", "tasks"},
+    "costs": {"files", "flops", "runlog", "sources", "tasks"},
     # What training steps share; only scripts stand above it.
     "steps": {
         "checkpoint",
         "config",
+        "events",
         "export",
         "files",
         "model",
@@ -103,7 +107,7 @@ ALLOWED = {
     },
 }
 WITHOUT_TORCH = (
-    "batching cards confidence config costs digest efficiency evaluation examples files glue hub metrics pages parent "
+    "batching cards confidence config costs digest efficiency evaluation examples files flops glue hub metrics pages parent "
     "plan plotting runlog sources synthetic tasks tokens wordpiece"
 ).split()
 STEPS = sorted(path.stem for path in SCRIPTS.glob("*.py"))

@@ -7,7 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import original_ids
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
+from distilbert import vocabulary_head
 from distilbert.config import DirectDistillationConfig, MaskedLMConfig, PretrainConfig
 from distilbert.corpus_objectives import DistillationObjective, MaskedLMObjective, MaskedMicroBatch, mean_losses
 from distilbert.inference import predict
@@ -256,3 +259,19 @@ def test_mean_losses_of_a_subset_are_fixed(make, make_shards):
     with torch.no_grad():
         values = [mean_losses(model, masked, seed=seed)["loss"] for seed in (5, 5, 6)]
     assert values[0] == values[1] != values[2]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_flops_are_those_that_pytorch_counts(make, kind, monkeypatch):
+    """Sequences of one length, so no pads: what is said of a step is what its products take, but for a classifier's."""
+    model, objective = make(kind)
+    lengths = (objective.shards if hasattr(objective, "shards") else objective.examples).lengths
+    rows = np.flatnonzero(lengths == np.bincount(lengths).argmax())
+    (batch,) = objective.prepare(rows, torch.Generator().manual_seed(0))
+    # PyTorch counts no product that is added in place.
+    monkeypatch.setattr(vocabulary_head, "_add_product_", lambda total, left, right: total.add_(left @ right))
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # whose products are counted
+        objective.losses(model, batch)["loss"].backward()
+    hidden, classes = model.config.hidden_size, 2
+    classifier = 3 * 2 * len(rows) * hidden * (hidden + classes) if "class" in kind or "direct" in kind else 0
+    assert objective.flops(model, batch) + classifier == counter.get_total_flops()

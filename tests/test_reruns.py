@@ -844,6 +844,8 @@ LIBRARY = {
     "model": LOADS_MODELS,
     "checkpoint": TRAININGS,
     "device": (*TRAININGS, *SCORES),
+    "flops": (*TRAININGS, *SCORES),
+    "events": TRAININGS,
     "dropout": LOADS_MODELS,
     "inference": (*ON_TASKS, "score_models *"),
     "losses": (*TRAININGS, *SCORES),

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from distilbert import losses, processes
 from distilbert.batching import BatchPlan, pad, split_by_tokens
 from distilbert.config import MaskedLMConfig, PretrainConfig
+from distilbert.flops import Shape
 from distilbert.masking import mask_tokens, target_weights
 from distilbert.model import MaskedLM
 from distilbert.tokens import TokenShards
@@ -85,6 +86,11 @@ class MaskedLMObjective:
         loss = losses.cross_entropy(model.vocabulary_logits(hidden), batch.words[is_target])
         return {"loss": loss / batch.step_targets}
 
+    def flops(self, model: MaskedLM, batch: MaskedMicroBatch) -> float:
+        """Return the FLOPs of a micro-batch's tokens, pads left out; its share of targets is taken to be the step's."""
+        read = batch.step_targets / batch.step_tokens
+        return 3 * batch.num_tokens * Shape.of(model.config).flops(batch.ids.shape[1], head=True, read=read)
+
 
 class DistillationObjective(MaskedLMObjective):
     """Distillation pretraining: soft-target KL + masked LM + cosine of the last hidden states (section 3).
@@ -122,6 +128,11 @@ class DistillationObjective(MaskedLMObjective):
         total = total + config.alpha_cos * cos
         kl, mlm = kl / step_compared, mlm / batch.step_targets
         return {"loss": total, "ce": kl, "mlm": mlm, "cos": cos}
+
+    def flops(self, model: MaskedLM, batch: MaskedMicroBatch) -> float:
+        """Return the FLOPs of a micro-batch's tokens, pads left out: the teacher's once, the student's three times."""
+        teach, learn = (Shape.of(m.config).flops(batch.ids.shape[1], head=True) for m in (self.teacher, model))
+        return batch.num_tokens * (teach + 3 * learn)
 
 
 def mean_losses(

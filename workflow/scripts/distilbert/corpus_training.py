@@ -64,6 +64,7 @@ def train_on_corpus(
             model, objectives["validation"], seed=seed, max_sequences=VALIDATION_SEQUENCES
         ),
         checkpoints=step.checkpoints,
+        events=step.events,
     )
     with torch.inference_mode(), autocast(next(model.parameters()).device, config.precision):
         test = mean_losses(model, objectives["test"], seed=seed)

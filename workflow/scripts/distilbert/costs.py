@@ -1,21 +1,19 @@
 """What a run costs, said before it starts: tokens, floating-point operations, disk, and an estimate of hours.
 
-FLOPs of a token, by the matrices that it is multiplied with (D hidden, I intermediate, V vocabulary, T tokens of its
-sequence): a layer 8 D^2 + 4 D I + 4 D T, the vocabulary head 2 D^2 + 2 D V; a training three times that, for its
-gradient. They and the tokens are near the truth. The hours are a guess: a device's peak, of which `ASSUMED_SHARE` is
-taken to be reached, and the shortest time of an optimizer step and of a job, which is what small models and short
-sentences cost.
+The tokens and the FLOPs (see `flops`) are near the truth. The hours are a guess: a device's peak, of which
+`ASSUMED_SHARE` is taken to be reached, and the shortest time of an optimizer step and of a job, which is what small
+models and short sentences cost.
 """
 
 import math
 import os
 import shutil
 import subprocess
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distilbert.files import read_json
+from distilbert.flops import Shape, core_peak, gpu_peak
 from distilbert.runlog import machine
 from distilbert.sources import COMPRESSIONS
 from distilbert.tasks import OFFICIAL_ROWS, Task
@@ -33,48 +31,12 @@ SYNTHETIC_EXAMPLE = {"sst2": 10.2, "mrpc": 19.0, "qqp": 19.0, "cola": 9.4, "rte"
 OWN_EXAMPLE = 40  # a guess, which decides only how many steps the text is dealt to
 # Shares of a task's examples, by `tasks.split`: trained on of both files, and tested of both files.
 SPLIT_SHARES = {"official": ((0.9, 0.0), (0.0, 1.0)), "coursework": ((0.8, 0.8), (0.1, 0.1))}
-# The makers' dense bfloat16 FLOP/s with float32 accumulation; float32's of the last two, which have no bfloat16.
-PEAKS = {
-    "H200": 989e12,
-    "H100 PCIe": 756e12,
-    "H100": 989e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "L40": 181e12,
-    "L4": 121e12,
-    "RTX 4090": 165e12,
-    "RTX 4070": 58e12,
-    "RTX 3090": 71e12,
-    "V100": 15.7e12,
-    "T4": 8.1e12,
-}
 # What is taken to be reached, as in benchmarks/cost.py. Measured on a CPU (docs/performance.md): 51 % in a pretraining
 # of BERT's size, 16 % in the demo's; of a GPU it is a guess.
 ASSUMED_SHARE = 0.4
 # To start the kernels of a step; to start a job and read its models.
 STEP_SECONDS = 0.01
 JOB_SECONDS = 4.0
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The sizes of an encoder with a vocabulary head."""
-
-    hidden: int
-    layers: int
-    intermediate: int
-    vocabulary: int
-    positions: int
-
-    def flops(self, length: float, *, head: bool) -> float:
-        """Return the FLOPs of a forward pass for one token of a sequence of `length` tokens."""
-        per_layer = 8 * self.hidden**2 + 4 * self.hidden * self.intermediate + 4 * self.hidden * length
-        return self.layers * per_layer + head * 2 * self.hidden * (self.hidden + self.vocabulary)
-
-    def num_bytes(self) -> int:
-        """Return the size of its weights in float32, biases and LayerNorms left out."""
-        per_layer = 4 * self.hidden**2 + 2 * self.hidden * self.intermediate
-        return 4 * (self.layers * per_layer + self.hidden * (self.vocabulary + self.positions + self.hidden))
 
 
 # What a teacher is taken for whose config cannot be read yet, because it is still on the Hub.
@@ -303,7 +265,7 @@ def this_device(cores: int) -> Device:
     cores: how many jobs of one thread Snakemake runs at once.
     """
     if name := gpu_name():
-        peak = next((peak for part, peak in PEAKS.items() if part in name), None)
+        peak = gpu_peak(name, "bfloat16") or gpu_peak(name, "float32")
         return Device(name, peak, "its maker's peak", 1)
     return Device(machine(), cpu_peak(), "measured just now", cores)
 
@@ -320,19 +282,11 @@ def gpu_name() -> str | None:
     return names[0].strip() if names else None
 
 
-def cpu_peak(size: int = 1024, repeats: int = 5) -> float:
-    """Return the FLOP/s at which all cores, doing nothing else, compute a product of two square float32 matrices.
-
-    By the CPU's seconds, not the clock's, and the fastest of some: other work on the machine hardly shows.
-    """
+def cpu_peak() -> float:
+    """Return the FLOP/s of a product of float32 matrices on all cores, doing nothing else."""
     import numpy as np
 
-    matrix, fastest = np.ones((size, size), np.float32), math.inf
-    for _ in range(repeats):
-        started = time.process_time()
-        matrix @ matrix
-        fastest = min(fastest, time.process_time() - started)
-    return os.cpu_count() * 2 * size**3 / fastest
+    return os.cpu_count() * core_peak(np.ones((1024, 1024), np.float32))
 
 
 def in_words(cost: Cost, device: Device) -> str:

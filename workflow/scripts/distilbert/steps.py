@@ -12,6 +12,7 @@ from pathlib import Path
 from distilbert import processes, runlog
 from distilbert.checkpoint import FOLDER, Checkpoints, fingerprint
 from distilbert.config import EncoderConfig
+from distilbert.events import FOLDER as EVENTS_FOLDER
 from distilbert.export import write_model
 from distilbert.files import write_csv, write_json
 from distilbert.model import CONFIG_FILE, WEIGHTS_FILE, MaskedLM, SequenceClassifier
@@ -43,6 +44,11 @@ class TrainingStep:
         configs = [path.with_name(CONFIG_FILE) for path in self.inputs if path.name == WEIGHTS_FILE]
         digits = fingerprint(self.settings, self.code, [*self.inputs, *configs])
         return Checkpoints(FOLDER / f"{name}--{digits}")
+
+    @property
+    def events(self) -> Path:
+        """The folder of the event files, beside the training curve, whose rows they hold."""
+        return self.curve.parent / EVENTS_FOLDER
 
     def write(self, model: MaskedLM | SequenceClassifier, result: TrainingResult, figures: dict, **labels) -> None:
         """Write the model, its training curve and its metrics with their provenance; one process does it for all."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from distilbert import losses, processes
 from distilbert.batching import pad, split_by_tokens
 from distilbert.config import DirectDistillationConfig
+from distilbert.flops import Shape
 from distilbert.model import SequenceClassifier
 from distilbert.tokens import TokenShards
 
@@ -45,6 +46,11 @@ class ClassificationObjective:
         """Return {"loss"}: the mean cross-entropy per example."""
         logits = model(batch.ids, batch.mask, batch.token_types)
         return {"loss": losses.cross_entropy(logits, batch.labels) / batch.step_examples}
+
+    def flops(self, model: SequenceClassifier, batch: LabelledMicroBatch) -> float:
+        """Return the FLOPs of a micro-batch's tokens, pads left out: only [CLS] is read, and a teacher was before."""
+        read = len(batch.ids) / batch.num_tokens
+        return 3 * batch.num_tokens * Shape.of(model.config).flops(batch.ids.shape[1], head=False, read=read)
 
 
 class DirectDistillationObjective(ClassificationObjective):

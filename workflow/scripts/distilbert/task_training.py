@@ -43,5 +43,6 @@ def train_on_task(
         validate=validate,
         select_by="accuracy",
         checkpoints=step.checkpoints,
+        events=step.events,
     )
     step.write(model, result, {"best": result.best}, label_names=step.settings["label_names"])

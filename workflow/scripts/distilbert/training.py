@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -31,7 +32,9 @@ from distilbert import processes
 from distilbert.batching import BatchPlan, random_generator
 from distilbert.checkpoint import Checkpoints
 from distilbert.config import TrainingConfig
-from distilbert.device import autocast, resolve_precision
+from distilbert.device import autocast, peak_flops, resolve_precision
+from distilbert.events import EventFiles
+from distilbert.flops import Utilization
 from distilbert.optimizer import AdamW
 from distilbert.runlog import machine
 
@@ -49,6 +52,9 @@ class Objective(Protocol):
 
     def losses(self, model: nn.Module, micro_batch) -> dict[str, Tensor]:
         """Return scalars, "loss" among them, that sum over a step's micro-batches to the step's losses."""
+
+    def flops(self, model: nn.Module, micro_batch) -> float:
+        """Return the floating-point operations of a micro-batch, backward pass included."""
 
 
 @dataclass
@@ -85,6 +91,7 @@ def train(
     validate: Callable[[nn.Module], dict[str, float]] | None = None,
     select_by: str | None = None,
     checkpoints: Checkpoints | None = None,
+    events: Path | None = None,
 ) -> TrainingResult:
     """Train a model in place.
 
@@ -93,18 +100,19 @@ def train(
         select_by: name of the validation figure whose highest value (the first of equals) decides which
             weights the model ends with; None keeps the last.
         checkpoints: where to save and resume; None for neither.
+        events: folder of the event files for TensorBoard; None for none.
     Raises:
         LossNotFiniteError: before the optimizer step that a bad loss would have reached.
         Interrupted: on SIGTERM, SIGINT or SIGHUP, after saving; a SystemExit with status 128 + signal. A signal in the
             very last step is not acted upon: the training is done.
     """
-    return _Run(model, objective, plan, config, seed, validate, select_by, checkpoints).run()
+    return _Run(model, objective, plan, config, seed, validate, select_by, checkpoints, events).run()
 
 
 class _Run:
     """The state of one call of `train`."""
 
-    def __init__(self, model, objective, plan, config, seed, validate, select_by, checkpoints):
+    def __init__(self, model, objective, plan, config, seed, validate, select_by, checkpoints, events):
         self.model, self.objective, self.plan, self.config, self.seed = model, objective, plan, config, seed
         self.validate, self.select_by, self.checkpoints = validate, select_by, checkpoints
         self.processes = processes.join()
@@ -123,6 +131,8 @@ class _Run:
         self.validation_steps = ends if validate else set()
         self.step, self.num_tokens, self.seconds, self.learning_rate = 0, 0, 0.0, 0.0
         self.history, self.best, self.best_weights = [], None, {}
+        self.events = EventFiles(None if self.processes.rank else events)
+        self.utilization: Utilization | None = None  # where it is shown
         self.since_log: dict[str, float] = {}
         # What a resumed run must share with the one before it to end on the same bits.
         self.environment = {
@@ -136,9 +146,8 @@ class _Run:
     def run(self) -> TrainingResult:
         if self.checkpoints:
             self.resume()
+        self.events.update(self.history)
         interval = 60 * float(os.environ.get("DISTILBERT_CHECKPOINT_MINUTES", CHECKPOINT_MINUTES))
-        started = saved_at = time.monotonic()
-        before = self.seconds
         progress = tqdm(
             total=self.total_steps,
             initial=self.step,
@@ -147,8 +156,13 @@ class _Run:
             dynamic_ncols=True,
             file=sys.stderr,
         )
+        # Only for the bar: a CPU's peak takes time to measure, and no result may hold a clock.
+        if not progress.disable and (peak := peak_flops(self.device, self.environment["precision"])):
+            self.utilization = Utilization(peak * self.processes.count)
+        started = saved_at = time.monotonic()
+        before = self.seconds
         steps = prepare_ahead(self.prepare, range(self.step, self.total_steps), self.device)
-        with _StopSignals() as stop, progress, closing(steps):
+        with _StopSignals() as stop, progress, closing(steps), closing(self.events):
             self.model.train()
             for rows, step_seed, micro_batches in steps:
                 all_must_stop = self.train_step(stop, rows, step_seed, micro_batches)
@@ -157,6 +171,8 @@ class _Run:
                     self.log_step(progress)
                 if self.step in self.validation_steps:
                     self.log_validation()
+                    if self.utilization:
+                        self.utilization.restart()  # a validation's FLOPs are not counted
                     self.seconds = before + time.monotonic() - started
                 progress.update()
                 must_stop = all_must_stop or (stop.signal and self.processes.count == 1)
@@ -206,6 +222,8 @@ class _Run:
         self.optimizer.step(self.learning_rate)
         self.step += 1
         self.num_tokens += sum(micro_batch.num_tokens for micro_batch in micro_batches)
+        if self.utilization:
+            self.utilization.flops += sum(self.objective.flops(self.model, batch) for batch in micro_batches)
         for name, value in {**losses, "gradient_norm": norm, "num_steps": 1}.items():
             self.since_log[name] = self.since_log.get(name, 0.0) + value
         self.since_log["max_loss"] = max(self.since_log.get("max_loss", -math.inf), losses["loss"])
@@ -246,15 +264,18 @@ class _Run:
                 f"sequences {', '.join(map(str, rows[:4]))}, ... {len(rows)} in all); the weights were not updated"
             )
 
-    def row(self, split: str, figures: dict[str, float]) -> dict:
+    def add_row(self, split: str, figures: dict[str, float]) -> None:
+        """Add the figures of the present step to the history and to the event files."""
         epochs = self.step / self.plan.steps_per_epoch
-        return {
+        row = {
             "step": self.step,
             "epoch": round(epochs, 4),
             "split": split,
             "num_tokens": self.num_tokens,
             **figures,
         }
+        self.history.append(row)
+        self.events.update(self.history)
 
     def log_step(self, progress: tqdm) -> None:
         """Add the means since the last entry to the history, and the highest loss, lest a mean hide a spike."""
@@ -262,9 +283,12 @@ class _Run:
         means = {name: value / num_steps for name, value in self.since_log.items()}
         means |= {"max_loss": max_loss, "learning_rate": self.learning_rate}
         self.since_log = {}
-        self.history.append(self.row("train", means))
+        self.add_row("train", means)
         speed = self.num_tokens / self.seconds
-        progress.set_postfix(loss=f"{means['loss']:.3f}", tokens_per_second=f"{speed:,.0f}")
+        shown = {"loss": f"{means['loss']:.3f}", "tokens/s": f"{speed:,.0f}"}
+        if self.utilization:
+            shown["MFU"] = f"{self.utilization.take():.1%}"
+        progress.set_postfix(shown)
         log.info("step %d/%d  loss %.4f  %s tokens/s", self.step, self.total_steps, means["loss"], f"{speed:,.0f}")
 
     def log_validation(self) -> None:
@@ -273,7 +297,7 @@ class _Run:
         with torch.inference_mode(), self.autocast:
             figures = self.validate(self.model)
         self.model.train()
-        self.history.append(self.row("validation", figures))
+        self.add_row("validation", figures)
         log.info("step %d  validation  %s", self.step, "  ".join(f"{k} {v:.4f}" for k, v in figures.items()))
         if self.select_by and (self.best is None or figures[self.select_by] > self.best[self.select_by]):
             self.best = self.history[-1]
