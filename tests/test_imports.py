@@ -107,8 +107,8 @@ ALLOWED = {
     },
 }
 WITHOUT_TORCH = (
-    "batching cards confidence config costs digest efficiency evaluation examples files flops glue hub metrics pages parent "
-    "plan plotting runlog sources synthetic tasks tokens wordpiece"
+    "batching cards confidence config costs digest efficiency evaluation examples files flops glue hub metrics pages "
+    "parent plan plotting runlog sources synthetic tasks tokens wordpiece"
 ).split()
 STEPS = sorted(path.stem for path in SCRIPTS.glob("*.py"))
 

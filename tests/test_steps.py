@@ -19,6 +19,7 @@ from huggingface_hub import ModelCard
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torture import points
 
 from distilbert import hub, wordpiece
 from distilbert.files import read_json, sha256, write_csv, write_json, write_sealed_json
@@ -387,8 +388,25 @@ def test_prepared_tasks_hold_every_example(in_run):
 
 @pytest.mark.parametrize("folder", TRAINED)
 def test_every_training_leaves_a_whole_model_folder(in_run, folder):
-    """Weights, config, tokenizer, curve, metrics and card, and nothing else."""
-    assert {path.name for path in Path(folder).iterdir()} == MODEL_FILES | {"training.csv", "metrics.json", "README.md"}
+    """Weights, config, tokenizer, curve, event files, metrics and card, and nothing else."""
+    others = {"training.csv", "tensorboard", "metrics.json", "README.md"}
+    assert {path.name for path in Path(folder).iterdir()} == MODEL_FILES | others
+
+
+@pytest.mark.parametrize("folder", TRAINED)
+def test_event_files_have_the_points_of_the_curve(in_run, folder):
+    """What TensorBoard reads of a training is its training.csv, in float32, each point once."""
+    expected, found = {}, {}
+    for row in read_csv(f"{folder}/training.csv"):
+        for tag in row.keys() - {"step", "split"}:
+            if row[tag]:
+                expected[row["split"], int(row["step"]), tag] = pytest.approx(float(row[tag]), rel=1e-6)
+    for split in ("train", "validation"):
+        (path,) = Path(f"{folder}/tensorboard/{split}").iterdir()
+        for step, tag, value in points(path):
+            assert (split, step, tag) not in found
+            found[split, step, tag] = value
+    assert found == expected
 
 
 @pytest.mark.parametrize("folder", TRAINED)

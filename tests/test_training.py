@@ -78,7 +78,7 @@ class LanguageTraining:
         self.steps_done = 0
         self.before_step = self.in_validation = lambda step: None
 
-    def run(self, *, checkpoints=None, model_seed=0, seed=3):
+    def run(self, *, checkpoints=None, events=None, model_seed=0, seed=3):
         """Train a model of new random weights; return the result and the weights. 15 steps, 6 validations."""
         torch.manual_seed(model_seed)
         model, outer = MaskedLM(self.config), self
@@ -108,6 +108,7 @@ class LanguageTraining:
             validate=validate,
             select_by="accuracy",
             checkpoints=checkpoints,
+            events=events,
         )
         return result, {name: value.clone() for name, value in model.state_dict().items()}
 

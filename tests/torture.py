@@ -162,16 +162,26 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Return {result file: digest of its content without clocks}."""
+    """Return {result file: digest of its content without clocks}; of event files {their folder: digest}."""
     found = {}
     for path in sorted((folder / "results").rglob("*")):
         if not path.is_file():
             continue
-        data = path.read_bytes()
+        data, name = path.read_bytes(), path.relative_to(folder)
         if path.suffix == ".json":
             data = json.dumps(without_clocks(json.loads(data)), sort_keys=True).encode()
-        found[str(path.relative_to(folder))] = hashlib.sha256(data).hexdigest()
+        elif "tfevents" in path.name:  # which ends with a clock
+            data, name = json.dumps(points(path)).encode(), name.parent
+        found[str(name)] = hashlib.sha256(data).hexdigest()
     return found
+
+
+def points(path: Path) -> list[tuple[int, str, float]]:
+    """Return (step, tag, value) of all points of an event file, as TensorBoard reads them."""
+    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+
+    events = LegacyEventFileLoader(str(path)).Load()
+    return [(event.step, value.tag, value.simple_value) for event in events for value in event.summary.value]
 
 
 def without_clocks(value):

@@ -131,7 +131,8 @@ class DistillationObjective(MaskedLMObjective):
 
     def flops(self, model: MaskedLM, batch: MaskedMicroBatch) -> float:
         """Return the FLOPs of a micro-batch's tokens, pads left out: the teacher's once, the student's three times."""
-        teach, learn = (Shape.of(m.config).flops(batch.ids.shape[1], head=True) for m in (self.teacher, model))
+        head = batch.step_targets / batch.step_tokens if self.config.restrict_ce_to_mask else 1
+        teach, learn = (Shape.of(m.config).flops(batch.ids.shape[1], head=head) for m in (self.teacher, model))
         return batch.num_tokens * (teach + 3 * learn)
 
 

@@ -199,12 +199,16 @@ def on_corpus(config: dict, tokens: float, teacher: Shape, student: Shape) -> li
     sequence = length * FIRST_WINDOW_FILL if corpus["chunking"] == "first" else length
     if corpus["source"] == "synthetic":
         sequence = min(SYNTHETIC_DOCUMENT, length)
-    teach, learn = (shape.flops(length, head=True) for shape in (teacher, student))
     work = []
     if config["teacher"]["source"] == "train":
-        seen, steps = passes(config["teacher"]["train"], trained, sequence)
-        work.append(Work("teacher", seen, steps, (3 * seen + tested) * teach))
-    seen, steps = passes(config["pretrain"], trained, sequence)
+        training = config["teacher"]["train"]
+        seen, steps = passes(training, trained, sequence)
+        flops = teacher.flops(length, head=True, read=training["mlm_probability"])
+        work.append(Work("teacher", seen, steps, (3 * seen + tested) * flops))
+    training = config["pretrain"]
+    seen, steps = passes(training, trained, sequence)
+    head = training["mlm_probability"] if training["restrict_ce_to_mask"] else 1
+    teach, learn = (shape.flops(length, head=head) for shape in (teacher, student))
     return [*work, Work("pretraining", seen, steps, seen * (teach + 3 * learn) + tested * (teach + learn))]
 
 

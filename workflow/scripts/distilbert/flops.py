@@ -1,8 +1,8 @@
 """Floating-point operations: how many a model takes, how many a device can do, and which share of them is reached.
 
 FLOPs of a token, by the matrices that it is multiplied with (D hidden, I intermediate, V vocabulary, T tokens of its
-sequence): a layer 8 D^2 + 4 D I + 4 D T, the vocabulary head 2 D^2 + 2 D V; a training three times that, for its gradient.
-Biases, LayerNorms, the look-up of embeddings and a classifier's two small layers are left out.
+sequence): a layer 8 D^2 + 4 D I + 4 D T, the vocabulary head 2 D^2 + 2 D V; a training three times that, for its
+gradient. Biases, LayerNorms, the look-up of embeddings and a classifier's two small layers are left out.
 """
 
 import math
@@ -46,9 +46,10 @@ class Shape:
         sizes = (config.hidden_size, config.num_layers, config.intermediate_size)
         return cls(*sizes, config.vocab_size, config.max_positions)
 
-    def flops(self, length: float, *, head: bool, read: float = 1.0) -> float:
+    def flops(self, length: float, *, head: float, read: float = 1.0) -> float:
         """Return the FLOPs of a forward pass for one token of a sequence of `length` tokens.
 
+        head: the share of the tokens that are read whose logits are computed: all (True), none (False), or some.
         read: the share of the tokens whose last hidden state is read; the last layer ends with the attention for the
             others (see `model.Encoder.forward`), and they have no head.
         """
