@@ -184,14 +184,18 @@ def take_memory(run: Run) -> None:
 
 
 def fail_node(run: Run) -> None:
-    """Take the node down; bring it back when the job waits again."""
+    """Take the node down; bring it back when the job runs on the other.
+
+    Not sooner: this node did not really fail, and would be asked to begin the job that it is still ending.
+    """
     job = run.wait_for_job("RUNNING")
     node = slurm("squeue", "--noheader", "--format=%N", f"--jobs={job}").strip()
     slurm("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
     wait_until(lambda: run.jobs()[job] != "RUNNING")
-    slurm("scontrol", "update", f"NodeName={node}", "State=RESUME")
     if run.jobs()[job] == "PENDING":
         slurm("scontrol", "update", f"JobId={job}", "StartTime=now")
+    run.wait_for_job("RUNNING")
+    slurm("scontrol", "update", f"NodeName={node}", "State=RESUME")
 
 
 def kill_snakemake(run: Run) -> None:
