@@ -1,6 +1,7 @@
 """Keep the pages together with what they quote: `--write` puts tables of files into README.md and docs/*.md.
 
-A page marks where with `<!-- docs/results/<file> -->`, or the schema of the configuration, and `<!-- end -->`.
+A page marks where with `<!-- docs/results/<file> -->`, or the schema of the configuration or the folder of the presets,
+and `<!-- end -->`. Of a summary, `<!-- docs/results/<run>/summary.md headline -->` is its first sentences.
 """
 
 import json
@@ -8,10 +9,21 @@ import re
 import sys
 from pathlib import Path
 
-from config_reference import reference
+import yaml
+from config_reference import reference, yaml_of
+from reruns import merged
 
 ROOT = Path(__file__).parent.parent
-BLOCK = re.compile(r"(<!-- ((?:docs/results|workflow/schemas)/\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(
+    r"(<!-- ((?:docs/results|workflow/schemas|workflow/presets)\S*)( headline)? -->\n).*?(<!-- end -->)", re.DOTALL
+)
+# What tells the presets apart at a glance.
+COMPARED = """
+corpus.source corpus.chunking corpus.max_length teacher.source student.num_layers student.initialization
+pretrain.batch_size pretrain.epochs pretrain.max_steps pretrain.learning_rate
+tasks.source tasks.split tasks.max_length tasks.max_train_examples
+finetune.seeds finetune.scratch finetune.batch_size finetune.epochs finetune.learning_rate
+""".split()
 
 
 def pages() -> list[Path]:
@@ -20,14 +32,27 @@ def pages() -> list[Path]:
 
 
 def with_tables(text: str) -> str:
-    """Return a page with the tables of the named file in each marked block."""
-    return BLOCK.sub(lambda found: f"{found[1]}\n{table_of(ROOT / found[2])}\n\n{found[3]}", text)
+    """Return a page with what it quotes of the named file in each marked block."""
+
+    def filled(found: re.Match) -> str:
+        begin, path, is_headline, end = found.groups()
+        quoted = headline_of(ROOT / path) if is_headline else table_of(ROOT / path)
+        return f"{begin}\n{quoted}\n\n{end}"
+
+    return BLOCK.sub(filled, text)
+
+
+def headline_of(path: Path) -> str:
+    """Return the first paragraph of a summary."""
+    return path.read_text(encoding="utf-8").split("\n\n")[1]
 
 
 def table_of(path: Path) -> str:
     """Return what a page shows of a file: a summary's table of means, what a torture came to, a schema's keys."""
     if path.suffix == ".yaml":
         return reference(path)
+    if path.name == "presets":
+        return presets_table(path)
     if path.parent.name == "benchmarks" and not path.exists():
         return "Not measured yet."
     if path.name == "summary.md":
@@ -69,6 +94,19 @@ def table_of_figures(figures: dict) -> str:
     """Return named figures as a table of two rows."""
     rows = ([key.replace("_", " ") for key in figures], ["---"] * len(figures), map(str, figures.values()))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def presets_table(folder: Path) -> str:
+    """Return what the shipped config and each preset set, a row per setting, as a table."""
+    demo = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    overlays = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.yaml"))}
+    configs = {"demo": demo} | {name: merged(demo, overlay) for name, overlay in overlays.items()}
+    rows = []
+    for key in COMPARED:
+        section, name = key.split(".")
+        values = [config[section][name] for config in configs.values()]
+        rows.append({"setting": f"`{key}`"} | dict(zip(configs, map(yaml_of, values), strict=True)))
+    return table_of_rows(rows)
 
 
 def faults_table(faults: list[dict]) -> str:

@@ -5,8 +5,10 @@ import re
 import statistics
 
 import yaml
-from check_docs import BLOCK, ROOT, pages, with_tables
+from check_docs import BLOCK, ROOT, pages, presets_table, with_tables
 from config_reference import keys_of, reference
+
+CI = ROOT / ".github" / "workflows" / "ci.yml"
 
 
 def test_pages_quote_the_committed_results():
@@ -65,13 +67,27 @@ def test_the_reference_says_what_a_key_may_be():
     }
 
 
-def test_the_first_sentences_quote_the_demo():
-    """Every percentage above the README's first command stands in the demo's table of means."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    figures = re.findall(r"(\d+\.\d) %", text.split("```")[0])
+def test_the_first_screen_says_what_the_demo_came_to():
+    """Above README's first command stands the headline of the demo; what it keeps of the score is in the table too."""
+    top = (ROOT / "README.md").read_text(encoding="utf-8").split("```")[0]
+    (headline,) = [found[0] for found in BLOCK.finditer(top)]
+    assert "docs/results/demo/summary.md headline" in headline
+    kept = re.search(r"keeps (\d+\.\d) % of its score", headline)[1]
     table = (ROOT / "docs" / "results" / "demo" / "summary.md").read_text(encoding="utf-8").split("\n\n")[-1]
-    assert len(figures) == 3
-    assert [figure for figure in figures if f"| {figure} |" not in table] == []
+    (student,) = [line for line in table.splitlines() if line.startswith("| Student, pretrained |")]
+    assert f"| {kept} |" in student
+
+
+def test_the_table_of_presets_has_the_values_of_each():
+    """A value of config.yaml stands for a preset that does not name the key, the preset's own where it does."""
+    header, _, *lines = presets_table(ROOT / "workflow" / "presets").splitlines()
+    names = header.strip("| ").split(" | ")
+    rows = {line.split("`")[1]: dict(zip(names, line.strip("| ").split(" | "), strict=True)) for line in lines}
+    assert {"demo", "coursework", "minilm", "paper"} <= set(names)
+    assert rows["student.initialization"]["coursework"] == "random"
+    assert rows["student.initialization"]["demo"] == rows["student.initialization"]["paper"] == "teacher"
+    assert yaml.safe_load(rows["finetune.learning_rate"]["paper"]) == 3.0e-5
+    assert rows["finetune.scratch"]["minilm"] == "false"
 
 
 def test_committed_summaries_agree_with_their_tables():
@@ -87,15 +103,53 @@ def test_committed_summaries_agree_with_their_tables():
 
 
 def test_links_lead_somewhere():
-    """Every relative link of README.md and docs/*.md names a file or folder of the repository."""
+    """Every relative link of README.md, CONTRIBUTING.md and docs/*.md names a file, and after # a heading of it."""
     links = [
-        (page.name, page.parent / link.split("#")[0])
-        for page in pages()
+        (page.name, link, page.parent / link.split("#")[0] if not link.startswith("#") else page)
+        for page in [*pages(), ROOT / "CONTRIBUTING.md"]
         for link in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
         if not link.startswith("http")
     ]
     assert links
-    assert [link for link in links if not link[1].exists()] == []
+    assert [link for link in links if not link[2].exists()] == []
+    anchored = [(page, link.split("#")[1], path) for page, link, path in links if "#" in link]
+    assert [link for link in anchored if link[1] not in anchors(link[2].read_text(encoding="utf-8"))] == []
+
+
+def anchors(text: str) -> set[str]:
+    """Return what GitHub calls the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def test_make_has_what_the_pages_type():
+    """Every `make <target>` of the pages, of .ci/run and of GitHub's CI is a target, as is each word of `make a b`."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    typed = set()
+    for page in [*pages(), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / ".ci" / "run", CI]:
+        commands = re.findall(r"(?:^|`)make ((?:[a-z-]+ ?)+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+        typed |= {target for command in commands for target in command.split()}
+    assert {"demo", "report", "test", "docs"} <= typed
+    assert typed <= targets
+
+
+def test_github_calls_what_everybody_calls():
+    """The CI of GitHub runs .ci/run, with the oldest Python that README promises, and pins a version of each action."""
+    job = yaml.safe_load(CI.read_text(encoding="utf-8"))["jobs"]["ci"]
+    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
+    versions = [step["with"]["python-version"] for step in job["steps"] if "setup-python" in step.get("uses", "")]
+    assert [f"Python {version} or newer" in (ROOT / "README.md").read_text() for version in versions] == [True]
+    assert all(re.search(r"@v\d+$", step["uses"]) for step in job["steps"] if "uses" in step)
+
+
+def test_the_citation_names_what_is_cited():
+    """CITATION.cff has what its format asks for, the paper that README names, and the licence of LICENSE."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+    (paper,) = citation["references"]
+    assert paper["url"] in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert citation["license"] == "Apache-2.0"
+    assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")[:200]
 
 
 def test_tests_that_the_pages_name_exist():
