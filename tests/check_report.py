@@ -36,6 +36,8 @@ def faults(page: str) -> list[str]:
         found.append(f"no rule {', '.join(sorted(missing))}")
     if missing := RULES - {node["rule"] for node in variable(page, "rulegraph_spec")["data"][0]["values"]}:
         found.append(f"not in the graph: {', '.join(sorted(missing))}")
+    if "align-items: safe center" not in variable(page, "workflow_desc"):
+        found.append("the first page loses its head where it is higher than the window")
     description = re.sub(r"<[^>]+>", "", variable(page, "workflow_desc"))
     found += [f"{key} is not in the description" for key in ("mlm_probability", "alpha_ce") if key not in description]
     found += [

@@ -23,10 +23,10 @@ from distilbert.tasks import APPROACHES, METRIC_TITLES  # noqa: E402
 APPROACH_COLOURS = {"teacher": "#0072B2", "pretrained": "#E69F00", "direct": "#009E73", "scratch": "#CC79A7"}
 PUBLISHED_COLOUR = "#000000"
 LOSS_TITLES = {
-    "loss": "Total (weighted)",
+    "loss": "total (weighted)",
     "ce": "KL to the teacher",
-    "mlm": "Masked LM",
-    "cos": "Cosine distance",
+    "mlm": "masked LM",
+    "cos": "cosine distance",
 }
 TRAIN_COLOUR, VALIDATION_COLOUR = "#56B4E9", "#D55E00"
 
@@ -75,7 +75,7 @@ def accuracy_bars(summary: pd.DataFrame, cells: pd.DataFrame, titles: dict[str, 
         _grouped_bars(axes, summary, seeds, tasks, approaches, column)
         for position, task in enumerate(tasks):
             height = 100 * summary.loc[summary["task"] == task, majority].iloc[0]
-            axes.hlines(height, position - 0.45, position + 0.45, **line)
+            axes.hlines(height, position - 0.45, position + 0.45, clip_on=False, **line)
     top.plot([], [], **line, label="Majority class")
     if summary["published"].notna().any():
         top.scatter([], [], marker="D", s=44, color=PUBLISHED_COLOUR, label="DistilBERT, published (dev set)")
@@ -84,14 +84,18 @@ def accuracy_bars(summary: pd.DataFrame, cells: pd.DataFrame, titles: dict[str, 
     metrics = summary.groupby("task")["metric"].first()
     bottom.set_xticks(range(len(tasks)), [f"{titles[task]}\n{METRIC_TITLES[metrics[task]]}" for task in tasks])
     top.set_ylabel("Accuracy on the test set (%)")
-    bottom.set_ylabel("The paper's own metric (× 100)")
+    bottom.set_ylabel("The task's own metric (× 100)")
     top.set_ylim(0, 109)
-    low = min(0, 100 * float(summary[["score_min", "score_low"]].min().min()) - 6)
-    bottom.set_ylim(low, 109)
-    bottom.axhline(0, color="#444444", lw=0.8)
+    lowest = 100 * float(summary[["score_min", "score_low"]].min().min())
+    bottom.set_ylim(lowest - 6 if lowest < 0 else 0, 109)
+    if lowest < 0:  # MCC alone goes there
+        bottom.axhline(0, color="#444444", lw=0.8)
     top.set_title(_wrapped(f"Accuracy by task. {subtitle}", figure, 11))
-    bottom.set_title("The same models by the metric that the paper reports for each task")
-    figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    bottom.set_title("The same models by the metric of each task (of GLUE's, the one that the paper reports)")
+    handles, labels = top.get_legend_handles_labels()
+    bars_first = sorted(range(len(labels)), key=lambda i: labels[i] not in APPROACHES.values())
+    legend = [handles[i] for i in bars_first], [labels[i] for i in bars_first]
+    figure.legend(*legend, loc="outside lower center", ncols=len(labels), frameon=False, columnspacing=1.4)
     return figure
 
 
@@ -111,17 +115,20 @@ def _grouped_bars(
         axes.scatter(x, published, marker="D", s=44, color=PUBLISHED_COLOUR, zorder=5)
         spread = np.clip([values - low, high - values], 0, None)
         axes.errorbar(x, values, spread, fmt="none", ecolor="#333333", elinewidth=1, capsize=2)
-        for position, task in zip(x, tasks, strict=True):
-            dots = 100 * seeds.loc[(seeds["approach"] == approach) & (seeds["task"] == task), column]
+        tops = high.copy()
+        for number_of_task, task in enumerate(tasks):
+            dots = 100 * seeds.loc[(seeds["approach"] == approach) & (seeds["task"] == task), column].to_numpy()
             if len(dots) > 1:
-                axes.scatter([position] * len(dots), dots, s=9, color="white", edgecolor="#333333", lw=0.6, zorder=3)
-        for position, value, top, diamond in zip(x, values, high, published, strict=True):
+                beside = x[number_of_task] + width * np.linspace(-0.3, 0.3, len(dots))
+                axes.scatter(beside, dots, s=9, color="white", edgecolor="#333333", lw=0.6, zorder=5)
+                tops[number_of_task] = max(high[number_of_task], dots.max())
+        for position, value, top, diamond in zip(x, values, tops, published, strict=True):
             if np.isfinite(value):
                 foot = max(top, 0)
                 if foot - 2 < diamond < foot + 8:  # the figure goes above the diamond that would cover it
                     foot = diamond + 1.5
                 axes.annotate(
-                    f"{value:.0f}",
+                    f"{value:.0f}".replace("-", "−"),
                     (position, foot),
                     (0, 3),
                     textcoords="offset points",
@@ -143,6 +150,7 @@ def efficiency_bars(rows: list[dict], means: list[dict], *, subtitle: str) -> Fi
     columns = num_panels if num_panels <= 5 else -(-num_panels // 2)
     figure, axes = plt.subplots(-(-num_panels // columns), columns, figsize=(2.3 * columns, 3.9), squeeze=False)
     figure.set_figheight(3.3 * axes.shape[0] + 0.6)
+    figure.get_layout_engine().set(wspace=0.08)
     for panel, row in zip(axes.flat, panels, strict=False):
         figures = [efficiency.shown(row, model) for model in ("teacher", "student")]
         _pair_of_bars(panel, figures, change=row["ratio"])
@@ -176,10 +184,12 @@ def _pair_of_bars(axes, figures: list[tuple], *, change: float | None) -> None:
             )
         label = f"{value:,.{max(0, 2 - int(np.floor(np.log10(value)))) if value > 0 else 0}f}"
         if x == 1 and change is not None:
-            label += f"\n({100 * (change - 1):+.0f} %)"
+            label += f"\n({100 * (change - 1):+.0f} %)".replace("-", "−")
         foot = value if high is None else max(value, high)
         axes.annotate(label, (x, foot), (0, 3), textcoords="offset points", ha="center", fontsize=9)
     axes.set_xticks((0, 1), ("Teacher", "Student"))
+    axes.set_yticks([])  # the bars say their values
+    axes.spines.left.set_visible(False)
     ends = [end for figure in figures for end in figure if end is not None]
     axes.set_ylim(1.25 * min(0, *ends), 1.25 * max(ends) or 1)
     axes.tick_params(axis="x", length=0)
@@ -199,7 +209,7 @@ def cross_evaluation_heat_map(
     names = [titles[task] for task in tasks]
     columns = min(2, len(approaches))
     rows = -(-len(approaches) // columns)
-    width = max(5.4, 0.95 * len(tasks))
+    width = max(4.4, 0.95 * len(tasks) + 0.65)
     figure, panels = plt.subplots(rows, columns, figsize=(width * columns, (width - 0.7) * rows + 0.5), squeeze=False)
     base = np.array([majority[task] for task in tasks])
     medians = cells.groupby(["approach", "trained_on", "evaluated_on"])["accuracy"].median()
@@ -223,8 +233,8 @@ def cross_evaluation_heat_map(
         # The names of GLUE's tasks are short, a user's own may be longer than a cell.
         named = [f"{textwrap.fill(name, 9)}\n{100 * share:.0f}" for name, share in zip(names, base, strict=True)]
         axes.set_xticks(range(len(tasks)), named)
-        axes.set_yticks(range(len(tasks)), names)
-        axes.set_xlabel("Evaluated on (its majority class below the name, %)")
+        axes.set_yticks(range(len(tasks)), [textwrap.fill(name, 14) for name in names])
+        axes.set_xlabel("Evaluated on\n(its majority class below the name, %)")
         axes.set_ylabel("Trained on")
         axes.set_title(APPROACHES[approach])
         axes.spines[:].set_visible(False)
@@ -249,22 +259,34 @@ def training_curves(pretraining: dict[str, pd.DataFrame], finetuning: pd.DataFra
     tasks = list(finetuning["task"].unique())
     losses = [("teacher", "loss")] if "teacher" in pretraining else []
     losses += [("student", name) for name in LOSS_TITLES if name in pretraining["student"]]
-    columns = max(len(losses), len(tasks))
-    figure = plt.figure(figsize=(2.75 * columns, 6.6))
-    top, bottom = figure.subfigures(2, 1, hspace=0.06)
-    for axes, (which, name) in zip(top.subplots(1, len(losses), squeeze=False)[0], losses, strict=True):
+    columns = 5
+    rows = -(-len(tasks) // columns)
+    figure = plt.figure(figsize=(2.75 * columns, 3.5 + 2.6 * rows + 0.5))
+    top, bottom = figure.subfigures(2, 1, hspace=0.06, height_ratios=(3.5, 2.6 * rows + 0.5))
+    for axes, (which, name) in zip(_panels(top, 1, columns, len(losses)), losses, strict=True):
         _loss_curve(axes, pretraining[which], name)
-        axes.set_title("Teacher: masked LM" if which == "teacher" else LOSS_TITLES[name])
+        axes.set_title("Teacher: masked LM" if which == "teacher" else f"Student: {LOSS_TITLES[name]}")
     top.axes[0].set_ylabel("Loss (nats; cosine: 1 − cos)")
-    top.legend(*top.axes[-1].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    top.legend(*_legend(top.axes), loc="outside lower center", ncols=3, frameon=False)
     top.suptitle("Training on the corpus", x=0.02, ha="left", fontsize=12)
-    for axes, task in zip(bottom.subplots(1, len(tasks), squeeze=False, sharey=True)[0], tasks, strict=True):
+    for number, (axes, task) in enumerate(
+        zip(_panels(bottom, rows, columns, len(tasks), sharey=True), tasks, strict=True)
+    ):
         _accuracy_curves(axes, finetuning[finetuning["task"] == task])
         axes.set_title(titles[task])
-    bottom.axes[0].set_ylabel("Validation accuracy (%)")
+        if number % columns == 0:
+            axes.set_ylabel("Validation accuracy (%)")
     bottom.legend(*_legend(bottom.axes), loc="outside lower center", ncols=4, frameon=False)
     bottom.suptitle("Training on the tasks (median over the seeds)", x=0.02, ha="left", fontsize=12)
     return figure
+
+
+def _panels(figure, rows: int, columns: int, count: int, **options) -> list:
+    """Return the first so many panels of a grid; the others are left empty, so that all panels are of one size."""
+    grid = figure.subplots(rows, columns, squeeze=False, **options)
+    for axes in grid.flat[count:]:
+        axes.set_visible(False)
+    return list(grid.flat[:count])
 
 
 def _loss_curve(axes, curve: pd.DataFrame, name: str) -> None:
@@ -277,8 +299,11 @@ def _loss_curve(axes, curve: pd.DataFrame, name: str) -> None:
         axes.plot(rows["num_tokens"] / 1e6, rows[name], **style)
         if name == "loss" and split == "train":  # a spike of one step is lost in a mean of many
             highest = rows["max_loss"]
-            axes.fill_between(rows["num_tokens"] / 1e6, rows[name], highest, color=TRAIN_COLOUR, alpha=0.3, lw=0)
+            axes.fill_between(
+                rows["num_tokens"] / 1e6, rows[name], highest, color=TRAIN_COLOUR, alpha=0.3, lw=0, label="Highest step"
+            )
     axes.set_xlabel("Million tokens")
+    axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
 
 
