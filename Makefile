@@ -85,7 +85,8 @@ tensorboard: $(VENV)/run.stamp ## the curves of all trainings in a browser, as t
 	$(BIN)/tensorboard --logdir $(RUN)/results
 
 report: $(VENV)/run.stamp ## report.html of a finished run, in one file: RUN=runs/paper OVERLAYS=workflow/presets/paper.yaml
-	$(BIN)/snakemake --directory $(RUN) --configfile config.yaml $(OVERLAYS) --report $(CURDIR)/report.html
+	$(BIN)/snakemake --directory $(RUN) --configfile config.yaml $(OVERLAYS) --report $(CURDIR)/report.html \
+	  --report-stylesheet $(CURDIR)/workflow/report/style.css
 
 accept: $(VENV)/run.stamp ## SINCE=<commit>: keep that commit's results though the code has changed (docs/reliability.md)
 	test -n "$(SINCE)"

@@ -636,6 +636,10 @@ def test_the_provenance_shows_every_record(in_run):
     assert page.count("<details>") == len(names)
     assert "&quot;mlm_probability&quot;: 0.15" in page
     assert page.count(f"torch {torch.__version__}") == 1
+    commits = {row["git_commit"] for row in rows}
+    assert {f"{commit[:12]}{'+' * commit.endswith('+')}" for commit in commits} <= set(
+        re.findall("<td>(.*?)</td>", page)
+    )
 
 
 def test_the_page_says_that_the_data_is_generated(in_run):
@@ -646,6 +650,7 @@ def test_the_page_says_that_the_data_is_generated(in_run):
     assert re.search(
         r"The pretrained student is \d+ % (smaller|larger) and \d+ % (faster|slower) than its teacher", page
     )
+    assert "The paper's metric is mean of accuracy and F1 for MRPC; accuracy for RTE." in page
     html = Path("summary.html").read_text()
     assert html.count("<tr>") == sum(line.startswith("| ") for line in page.splitlines())
     for title in (

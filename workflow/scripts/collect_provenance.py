@@ -26,7 +26,7 @@ def main(*, records: list[Path], table: Path, html: Path, settings: dict) -> Non
             f"Versions{' of all' if len(versions) == 1 else f' of {len(paths)} records'}: {names}."
             for names, paths in versions.items()
         ),
-        Table([name.replace("_", " ") for name in rows[0]], [list(row.values()) for row in rows], num_left=2),
+        Table([name.replace("_", " ") for name in rows[0]], [cells(row) for row in rows], num_left=2),
         "Settings and digests of the code of each:",
         *(Details(path, to_text(record)) for path, record in found.items()),
     ]
@@ -44,6 +44,12 @@ def row(path: str, record: dict) -> dict:
         "tokens_per_second": record.get("tokens_per_second", ""),
         "git_commit": record["git_commit"] or "",
     }
+
+
+def cells(row: dict) -> list:
+    """Return a row as the page shows it, its commit as short as git would."""
+    commit = row["git_commit"]
+    return list((row | {"git_commit": commit[:12] + "+" * commit.endswith("+")}).values())
 
 
 def to_text(record: dict) -> str:

@@ -21,7 +21,7 @@ def main(*, record: Path, efficiency: Path, markdown: Path, html: Path, settings
     blocks = [
         headline(results["means"], measured),
         f"Data: {settings['data']}. Accuracy and scores are medians over the seeds, in percent; in brackets the lowest "
-        "and the highest seed, where there are several.",
+        f"and the highest seed, where there are several. {metrics(results['summary'], settings['title'])}",
         scores(results["summary"], settings["title"]),
         "The 95 % intervals are bootstrap intervals over the n test examples (2,000 draws, the same for all models; "
         "Wilson's where all examples are right or all wrong): what other test examples would change. What other seeds "
@@ -45,6 +45,15 @@ def headline(means: list[dict], measured: list[dict]) -> str:
     return f"{text}. DistilBERT, as published: 40 % smaller, 60 % faster, 97 % of the score."
 
 
+def metrics(rows: list[dict], titles: dict[str, str]) -> str:
+    """Return what the paper's metric, or that of the user's own task, is for each task."""
+    tasks: dict[str, list[str]] = {}
+    for task, metric in {row["task"]: row["metric"] for row in rows}.items():
+        tasks.setdefault(METRIC_TITLES[metric], []).append(titles[task])
+    words = [f"{metric} for {' and '.join(names)}" for metric, names in tasks.items()]
+    return f"The paper's metric is {'; '.join(words)}."
+
+
 def scores(rows: list[dict], titles: dict[str, str]) -> Table:
     """Return the table of tasks and approaches; the columns of published figures where there are any."""
     header = ["task", "approach", "n", "seeds", "accuracy", "95 % interval", "majority class", "F1", "MCC"]
@@ -63,7 +72,7 @@ def scores(rows: list[dict], titles: dict[str, str]) -> Table:
             percent(row["majority"]),
             percent(row["f1"]),
             percent(row["mcc"]),
-            f"{with_seeds(row, 'score')} {METRIC_TITLES[row['metric']]}",
+            with_seeds(row, "score"),
             interval(row, "score"),
             "" if row["to_teacher"] is None else f"{percent(row['to_teacher'])}, {interval(row, 'to_teacher')}",
         ]

@@ -8,8 +8,9 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c1c1c; margin: 1.5rem; }
 h1 + p { font-size: 1.2rem; max-width: 50rem; }
 p { max-width: 60rem; }
-table { border-collapse: collapse; margin: 1rem 0; font-size: 14px; }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd; vertical-align: top; }
+table { border-collapse: collapse; margin: 1rem 0; font-size: 13px; }
+th, td { padding: .25rem .5rem; text-align: right; border-bottom: 1px solid #ddd; vertical-align: top; }
+td { white-space: nowrap; }
 th { border-bottom: 2px solid #888; vertical-align: bottom; }
 .left { text-align: left; }
 pre { background: #f5f5f5; padding: .7rem; overflow-x: auto; }
