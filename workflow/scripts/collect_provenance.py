@@ -26,7 +26,7 @@ def main(*, records: list[Path], table: Path, html: Path, settings: dict) -> Non
             f"Versions{' of all' if len(versions) == 1 else f' of {len(paths)} records'}: {names}."
             for names, paths in versions.items()
         ),
-        Table([name.replace("_", " ") for name in rows[0]], [cells(row) for row in rows], num_left=2),
+        Table([name.replace("_", " ") for name in rows[0]], [cells(row) for row in rows]),
         "Settings and digests of the code of each:",
         *(Details(path, to_text(record)) for path, record in found.items()),
     ]
@@ -37,12 +37,12 @@ def row(path: str, record: dict) -> dict:
     """Return a record's row."""
     return {
         "record": path,
-        "device": record["device"],
-        "threads": record["threads"],
         "started": record["started"],
         "seconds": record["seconds"],
         "tokens_per_second": record.get("tokens_per_second", ""),
         "git_commit": record["git_commit"] or "",
+        "threads": record["threads"],
+        "device": record["device"],
     }
 
 
