@@ -381,7 +381,8 @@ def use(model: TrainedModel, sources: Sources) -> str:
         kind, call = "text-classification", 'ask({"text": "The first.", "text_pair": "The second."}, truncation=True)'
     return (
         "## Use\n\n```python\nfrom transformers import pipeline\n\n"
-        f'ask = pipeline("{kind}", model="{model.folder}")  # this folder, or the repository it was pushed to\n'
+        "# this folder, or the repository that it was pushed to\n"
+        f'ask = pipeline("{kind}", model="{model.folder}")\n'
         f"print({call})\n```"
     )
 
