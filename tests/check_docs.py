@@ -20,7 +20,7 @@ BLOCK = re.compile(
 # What tells the presets apart at a glance.
 COMPARED = """
 corpus.source corpus.chunking corpus.max_length teacher.source student.num_layers student.initialization
-pretrain.batch_size pretrain.epochs pretrain.max_steps pretrain.learning_rate
+pretrain.restrict_ce_to_mask pretrain.batch_size pretrain.epochs pretrain.max_steps pretrain.learning_rate
 tasks.source tasks.split tasks.max_length tasks.max_train_examples
 finetune.seeds finetune.scratch finetune.batch_size finetune.epochs finetune.learning_rate
 """.split()
