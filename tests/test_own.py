@@ -92,8 +92,13 @@ def test_the_example_plans_every_job(folder, tmp_path):
         "score_models": 4,
         "collect_results": 1,
         "verify_exports": 1,
+        "measure_efficiency": 1,
+        "write_summary": 1,
+        "write_model_cards": 1,
+        "collect_provenance": 1,
         "plot_accuracy": 1,
         "plot_cross_evaluation": 1,
+        "plot_efficiency": 1,
         "plot_training_curves": 1,
     }
 
@@ -101,8 +106,9 @@ def test_the_example_plans_every_job(folder, tmp_path):
 @pytest.fixture(scope="module")
 def finished(folder):
     """Run the example at its small size, up to the tables and figures, and return the folder."""
-    targets = [f"results/plots/{figure}.png" for figure in ("accuracy", "cross_evaluation", "training_curves")]
-    done = snakemake(folder, *targets, overlays=[EXAMPLE, SMALL])
+    figures = ("accuracy", "cross_evaluation", "efficiency", "training_curves")
+    targets = [f"results/plots/{figure}.png" for figure in figures]
+    done = snakemake(folder, "results/summary.md", *targets, overlays=[EXAMPLE, SMALL])
     assert done.returncode == 0, done.stdout
     (folder / "printed.txt").write_text(done.stdout)
     return folder
@@ -127,9 +133,9 @@ def test_the_example_runs_to_tables_and_figures(finished):
     assert {row["n"] for row in cells.values()} == {"30"}
     page = (finished / "results" / "summary.md").read_text()
     assert "Data: Own tasks." in page
-    assert "| Reviews | 30 | Student, pretrained |" in page
-    assert "(mean of accuracy and F1) |" in page
-    assert "published" not in page
+    assert "| Reviews | Student, pretrained | 30 |" in page
+    assert "mean of accuracy and F1" in page
+    assert "published for" not in page
     svg = (finished / "results" / "plots" / "cross_evaluation.svg").stat()
     assert svg.st_size > 5000
 
