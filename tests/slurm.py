@@ -132,6 +132,11 @@ def slurm(*command: str) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
+def command_lines() -> list[list[str]]:
+    """Return the command line of every process of this machine."""
+    return [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+
+
 def wait_until(is_so: Callable[[], bool]) -> None:
     """Return when something is so.
 
@@ -184,18 +189,17 @@ def take_memory(run: Run) -> None:
 
 
 def fail_node(run: Run) -> None:
-    """Take the node down; bring it back when the job runs on the other.
+    """Take the node down; let the job begin anew when nothing of it runs any more.
 
-    Not sooner: this node did not really fail, and would be asked to begin the job that it is still ending.
+    Not sooner: this node did not really fail, comes back by itself, and would begin the job that it is still ending.
     """
     job = run.wait_for_job("RUNNING")
     node = slurm("squeue", "--noheader", "--format=%N", f"--jobs={job}").strip()
     slurm("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
     wait_until(lambda: run.jobs()[job] != "RUNNING")
+    wait_until(lambda: not any(f"slurmstepd: [{job}." in " ".join(line) for line in command_lines()))
     if run.jobs()[job] == "PENDING":
         slurm("scontrol", "update", f"JobId={job}", "StartTime=now")
-    run.wait_for_job("RUNNING")
-    slurm("scontrol", "update", f"NodeName={node}", "State=RESUME")
 
 
 def kill_snakemake(run: Run) -> None:
