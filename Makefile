@@ -64,7 +64,7 @@ torture: $(VENV)/dev.stamp ## kill a run KILLS times and compare its end with an
 	$(BIN)/python tests/torture.py --kills $(KILLS) $(TORTURE_FLAGS)
 
 bench: $(VENV)/dev.stamp ## measure ours beside two peers: docs/results/benchmarks, the tables of docs/performance.md
-	@echo "bench: about 15 minutes on 2 cores that do nothing else"
+	@echo "bench: about half an hour on 2 cores that do nothing else"
 	$(BENCH)/tokenization.py $(REAL_TEXT) --json $(MEASURED)/tokenization.json
 	$(BENCH)/pretraining.py --size full --json $(MEASURED)/pretraining.json
 	$(BENCH)/pretraining.py --size demo --json $(MEASURED)/pretraining-demo.json
