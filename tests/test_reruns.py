@@ -847,7 +847,7 @@ LIBRARY = {
     "flops": (*TRAININGS, *SCORES),
     "events": TRAININGS,
     "dropout": LOADS_MODELS,
-    "inference": (*ON_TASKS, "score_models *"),
+    "inference": (*ON_TASKS, *SCORES),
     "losses": (*TRAININGS, *SCORES),
     "masking": ON_CORPUS,
     "corpus_objectives": ON_CORPUS,

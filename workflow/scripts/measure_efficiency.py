@@ -20,14 +20,15 @@ from distilbert.device import autocast, choose_device, resolve_precision
 from distilbert.efficiency import row
 from distilbert.export import load_classifier
 from distilbert.files import write_csv, write_json
+from distilbert.inference import MAX_TOKENS
 from distilbert.model import SequenceClassifier, hold_matrices
 from distilbert.task_objectives import labelled_micro_batches
 from distilbert.timing import CLOCKS, spread_rows, time_in_turns
 from distilbert.tokens import TokenShards
 
 PRECISIONS = {"cpu": "float32", "cuda": "auto"}
-# Examples of all tasks together, one at a time and in batches; padded tokens of a batch at most.
-NUM_SINGLE, NUM_BATCHED, MAX_TOKENS = 32, 256, 8192
+# Examples of all tasks together, one at a time and in batches.
+NUM_SINGLE, NUM_BATCHED = 32, 256
 # Each of the two is timed for so long, or for so many rounds where that takes longer.
 SECONDS, MIN_ROUNDS = 1.5, 5
 
@@ -71,9 +72,9 @@ def measure_speed(models: list[SequenceClassifier], shards: list[TokenShards], d
     for examples in shards:
         one_by_one = spread_rows(examples, -(-NUM_SINGLE // len(shards)))
         for rows in np.split(one_by_one, len(one_by_one)):
-            single += labelled_micro_batches(examples, rows, MAX_TOKENS, device)
+            single += labelled_micro_batches(examples, rows, MAX_TOKENS[device.type], device)
         together = spread_rows(examples, -(-NUM_BATCHED // len(shards)))
-        batched += labelled_micro_batches(examples, together, MAX_TOKENS, device)
+        batched += labelled_micro_batches(examples, together, MAX_TOKENS[device.type], device)
     measured = []
     for name, batches in (("latency", single), ("throughput", batched)):
         count = sum(len(batch.rows) for batch in batches)
