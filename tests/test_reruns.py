@@ -222,13 +222,19 @@ STAGES = {
     "tasks.split": ("prepare_task *",),
     "tasks.max_length": ("prepare_task *",),
     "tasks.max_train_examples": ("prepare_task *",),
-    "tasks.note": ("write_summary", "plot_accuracy", "plot_cross_evaluation", "plot_efficiency"),
+    "tasks.note": ("write_summary", "write_model_cards", "plot_accuracy", "plot_cross_evaluation", "plot_efficiency"),
     "tasks.custom.reviews.columns": ("prepare_task reviews",),
     "tasks.custom.reviews.label_column": ("prepare_task reviews",),
     "tasks.custom.reviews.label_names": ("prepare_task reviews",),
     "tasks.custom.reviews.yes_class": ("score_models *",),
     "tasks.custom.reviews.metric": ("collect_results",),
-    "tasks.custom.reviews.title": ("write_summary", "plot_accuracy", "plot_cross_evaluation", "plot_training_curves"),
+    "tasks.custom.reviews.title": (
+        "write_summary",
+        "write_model_cards",
+        "plot_accuracy",
+        "plot_cross_evaluation",
+        "plot_training_curves",
+    ),
     "finetune": ("finetune *",),
     "finetune.precision": ("finetune *", "score_models *"),
     "direct_distillation": ("distill_task *",),
@@ -261,6 +267,10 @@ PARAMS = {
 }
 # (job, setting) -> the param that a job's reason shows in its place: a section that depends on the wildcards.
 SHOWN_WHOLE = {("initialize_student random", f"model.{key}"): "model" for key in DEFAULT["teacher"]["train"]["model"]}
+SHOWN_WHOLE |= {
+    ("write_model_cards", "data"): "sources.data",
+    ("write_model_cards", "title.reviews"): "sources.tasks.reviews.title",
+}
 # Another value, where the value alone does not say which one is valid.
 OTHER_VALUES = {
     "corpus.chunking": "first",
@@ -608,7 +618,7 @@ SOMETHING = (
     ),
     Case(
         "a task of one's own removed",
-        ("score_models *", "verify_exports", "plot_training_curves"),
+        ("score_models *", "measure_efficiency", "verify_exports", "plot_training_curves"),
         project="custom",
         overlay={"tasks": {"names": ["sst2"]}},
     ),

@@ -128,7 +128,9 @@ def folder_of(section):
 
 def from_hub(section):
     """Return repository and revision of a section whose source is the Hub, else nothing."""
-    return cfg(f"{section}.hub") if cfg(f"{section}.source") == "hub" else {}
+    if cfg(f"{section}.source") != "hub":
+        return {}
+    return {key: cfg(f"{section}.hub.{key}") for key in ("repository", "revision")}
 
 
 def corpus_shards():
