@@ -15,12 +15,12 @@ import measure
 import numpy as np
 import workload
 
+from distilbert.costs import ASSUMED_SHARE
+from distilbert.flops import gpu_peak
 from distilbert.model import student_config
 
-# Dense bfloat16 FLOP/s with float32 accumulation, from the makers' data sheets.
-PEAKS = {"H100 SXM": 989e12, "A100": 312e12, "RTX 4070, 12 GB": 58.3e12}
-# What trainings of this width reach on an H100; on the others it is the same guess.
-ASSUMED_SHARE = 0.4
+GPUS = {"H100 SXM": "H100", "A100": "A100", "RTX 4070, 12 GB": "RTX 4070"}
+PEAKS = {title: gpu_peak(name, "bfloat16") for title, name in GPUS.items()}
 # The student project: 5.17 million first windows of 128 slots, some of them pads.
 SLOTS, WINDOW = 661e6, 128
 # All of English Wikipedia in 6.46 million articles; those at hand have 17 million word pieces in 51,485.

@@ -16,6 +16,7 @@ import yaml
 from distilbert.batching import STEPS_PER_POOL
 from distilbert.config import EncoderConfig
 from distilbert.files import write_sealed_json
+from distilbert.flops import Shape
 from distilbert.model import student_config
 from distilbert.tokens import MANIFEST_FILE, TokenShards, Vocabulary, write_shard
 
@@ -134,13 +135,7 @@ def as_shards(sequences: list[np.ndarray], size: Size, *, labelled: bool) -> Tok
 def flops(model: EncoderConfig, lengths: np.ndarray, *, vocabulary_head: bool) -> float:
     """Return the FLOPs of a forward pass over sequences of these lengths without pads; a training's are 3 times that.
 
-    Products of matrices alone count, 2 FLOPs a multiplication and addition. With D hidden, I intermediate units and V
-    words, a token of a sequence of T tokens costs 8 D^2 + 4 D I in the projections of each layer and 4 D T in its
-    attention, and 2 D^2 + 2 D V in the vocabulary head, where that reads every token.
+    As `distilbert.flops` counts them, every token's last hidden state being read.
     """
-    D, tokens = model.hidden_size, float(np.sum(lengths))
-    layer = (8 * D**2 + 4 * D * model.intermediate_size) * tokens + 4 * D * float(
-        np.sum(np.square(lengths, dtype=float))
-    )
-    head = (2 * D**2 + 2 * D * model.vocab_size) * tokens
-    return model.num_layers * layer + vocabulary_head * head
+    lengths = np.asarray(lengths, dtype=float)
+    return float(np.sum(lengths * Shape.of(model).flops(lengths, head=vocabulary_head)))

@@ -10,12 +10,12 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from local_server import serving
 
 SCRIPTS = Path(__file__).parent.parent / "workflow" / "scripts"
 REVISION = "0123456789" * 4
@@ -153,12 +153,8 @@ def files() -> dict[str, bytes]:
 def hub(files) -> Hub:
     """Run the server while a test lasts."""
     hub = Hub(files)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"hub": hub}))
-    hub.address = f"http://127.0.0.1:{server.server_address[1]}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield hub
-    server.shutdown()
-    server.server_close()
+    with serving(Handler, hub):
+        yield hub
 
 
 @dataclass

@@ -10,12 +10,12 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from local_server import serving
 
 ROOT = Path(__file__).parent.parent
 TOKEN = "hf_of_this_test"
@@ -144,12 +144,8 @@ class Handler(BaseHTTPRequestHandler):
 def hub():
     """Run the server while a test lasts."""
     hub = Hub()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"hub": hub}))
-    hub.address = f"http://127.0.0.1:{server.server_address[1]}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield hub
-    server.shutdown()
-    server.server_close()
+    with serving(Handler, hub):
+        yield hub
 
 
 @pytest.fixture

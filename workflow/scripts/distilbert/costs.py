@@ -31,8 +31,8 @@ SYNTHETIC_EXAMPLE = {"sst2": 10.2, "mrpc": 19.0, "qqp": 19.0, "cola": 9.4, "rte"
 OWN_EXAMPLE = 40  # a guess, which decides only how many steps the text is dealt to
 # Shares of a task's examples, by `tasks.split`: trained on of both files, and tested of both files.
 SPLIT_SHARES = {"official": ((0.9, 0.0), (0.0, 1.0)), "coursework": ((0.8, 0.8), (0.1, 0.1))}
-# What is taken to be reached, as in benchmarks/cost.py. Measured on a CPU (docs/performance.md): 51 % in a pretraining
-# of BERT's size, 16 % in the demo's; of a GPU it is a guess.
+# What is taken to be reached: by trainings of BERT's width on an H100; on other GPUs it is the same guess. What a CPU
+# reached stands in docs/performance.md.
 ASSUMED_SHARE = 0.4
 # To start the kernels of a step; to start a job and read its models.
 STEP_SECONDS = 0.01
