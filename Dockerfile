@@ -1,4 +1,5 @@
-# The GPU image: what requirements.txt locks. PyTorch's wheels bring CUDA's libraries, the host brings the driver.
+# The GPU image: what requirements.txt locks, and what `snakemake onnx` needs besides. PyTorch's wheels bring CUDA's
+# libraries, the host brings the driver.
 #   docker build --tag distilbert . && apptainer build distilbert.sif docker-daemon:distilbert:latest
 FROM python:3.11-slim-bookworm
 
@@ -10,5 +11,6 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && git config --system --add safe.directory '*'
 
-COPY requirements.txt /opt/distilbert/
-RUN pip install --no-cache-dir --requirement /opt/distilbert/requirements.txt
+COPY requirements.txt requirements-onnx.txt /opt/distilbert/
+RUN pip install --no-cache-dir --requirement /opt/distilbert/requirements.txt \
+    --requirement /opt/distilbert/requirements-onnx.txt

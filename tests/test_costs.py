@@ -58,7 +58,7 @@ def test_the_tokens_of_a_folder_are_told_by_its_files(tmp_path):
     for name in ("a.parquet", "a.txt", "a.txt.gz"):
         tokens, basis = corpus_tokens(corpus, [str(tmp_path / name)])
         assert tokens == pytest.approx(1e6, rel=0.02), name
-        assert re.fullmatch(r"4\.5\d MB of text, by the sizes of 1 files", basis)
+        assert re.fullmatch(r"4\.5\d MB of text, by the size of one file", basis)
     first, _ = corpus_tokens(corpus | {"chunking": "first"}, [str(tmp_path / "a.parquet")])
     assert first == pytest.approx(1000 * 128 * 0.68)
 

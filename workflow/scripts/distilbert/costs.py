@@ -146,7 +146,8 @@ def corpus_tokens(corpus: dict, shards: list[str]) -> tuple[float | None, str]:
         counts = [num_rows(Path(path)) for path in shards]
         documents = None if None in counts else sum(counts)
         text = sum(text_bytes(Path(path), ("text",)) for path in shards)
-        basis = f"{in_bytes(text)} of text, by the sizes of {len(shards)} files"
+        sizes = "the size of one file" if len(shards) == 1 else f"the sizes of {len(shards)} files"
+        basis = f"{in_bytes(text)} of text, by {sizes}"
     tokens = text / BYTES_PER_TOKEN
     if corpus["chunking"] == "first" and documents is not None:
         tokens = min(tokens, documents * length * FIRST_WINDOW_FILL)
