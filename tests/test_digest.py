@@ -4,8 +4,10 @@ import ast
 
 import pytest
 
+from distilbert import digest as module
 from distilbert.digest import VARIABLE, announce, code_digest, is_as_announced
 
+ast_parse = ast.parse
 FILES = {
     "step.py": '"""A step."""\nfrom library import used\nimport json\n\nif "x" in globals():\n    used.go()\n',
     "library/__init__.py": '"""A library."""\n',
@@ -14,6 +16,14 @@ FILES = {
     "library/unused.py": "LIMIT = 1\n",
     "other_step.py": "X = 1\n",
 }
+
+
+@pytest.fixture(autouse=True)
+def restart(tmp_path_factory, monkeypatch):
+    """Give each test a memory of its own; return what forgets all but the file, as a new process has."""
+    monkeypatch.setattr(module, "MEMORY", tmp_path_factory.mktemp("memory") / "digests.json")
+    module._memory.cache_clear()
+    return module._memory.cache_clear
 
 
 @pytest.fixture
@@ -121,6 +131,59 @@ class A: pass
 """
     (tmp_path / "step.py").write_text(source, encoding="utf-8")
     assert code_digest(tmp_path / "step.py") == "step=6a8a99e2d213"
+
+
+def test_what_is_remembered_is_not_parsed_again(digest_with, restart, monkeypatch):
+    """A new process has the digests of what it does not parse; an edited module alone is parsed, and shows."""
+    before = digest_with()
+    restart()
+    parsed = []
+    monkeypatch.setattr(module.ast, "parse", lambda source, filename: parsed.append(filename) or ast_parse(source))
+    assert digest_with() == before
+    assert parsed == []
+    after = digest_with({"library/deep.py": "LIMIT = 2\n"})
+    assert [name.rsplit("/", 1)[1] for name in parsed] == ["deep.py"]
+    assert after != before
+    assert digest_with() == before
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: text.replace('"library.used"', '"library.deep"'),
+        lambda text: "[]",
+        lambda text: text.replace(module._digest_of_this_file(), "0" * 64),
+    ],
+    ids=["cut", "edited", "another form", "of another version"],
+)
+def test_a_spoilt_memory_is_no_memory(digest_with, restart, spoil):
+    """What was not written so by this very file is not believed: all is parsed again, to the same digests."""
+    before = digest_with()
+    text = module.MEMORY.read_text()
+    assert spoil(text) != text
+    module.MEMORY.write_text(spoil(text))
+    restart()
+    assert module._memory() == {}
+    assert digest_with() == before
+
+
+def test_sources_that_may_only_be_read_have_digests(digest_with, restart, tmp_path, monkeypatch):
+    """Where no memory can be written there is none."""
+    before = digest_with()
+    restart()
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(module, "MEMORY", tmp_path / "file" / "digests.json")
+    assert digest_with() == before
+
+
+def test_the_memory_has_a_limit(digest_with, restart, monkeypatch):
+    """Of thousands of edits the last ones are remembered."""
+    monkeypatch.setattr(module, "MEMORY_SIZE", 5)
+    for number in range(8):
+        digest_with({"library/deep.py": f"LIMIT = {number}\n"})
+    restart()
+    assert 0 < len(module._memory()) <= 5
 
 
 def test_sources_are_as_announced_until_a_byte_changes(tmp_path, monkeypatch):

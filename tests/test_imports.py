@@ -16,7 +16,7 @@ ALLOWED = {
     "__init__": set(),
     "confidence": set(),
     "config": set(),
-    "digest": set(),
+    "digest": {"files"},
     "dropout": set(),
     "efficiency": set(),
     "evaluation": set(),

@@ -8,11 +8,20 @@ local module that it imports, directly or not, docstrings removed. Comments, lay
 import ast
 import hashlib
 import os
+import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from distilbert.files import read_sealed_json, write_sealed_json
+
 # Tells a job the bytes of all sources as they were before Snakemake read them.
 VARIABLE = "DISTILBERT_SOURCES"
+# What was found of sources by their own digests, so that a start of Snakemake need not parse all of them again: most of
+# a second. Beside the bytecode, which is kept for the same reason.
+MEMORY = Path(__file__).parent / "__pycache__" / f"digests.{sys.implementation.cache_tag}.json"
+# So many edits are remembered, then all is forgotten.
+MEMORY_SIZE = 2000
 
 
 def announce(root: Path) -> None:
@@ -51,17 +60,42 @@ def code_digest(script: Path) -> str:
         path = pending.pop()
         name = ".".join(path.relative_to(root).with_suffix("").parts)
         if name not in digests:
-            digests[name], imported = _read(path.read_text(encoding="utf-8"), str(path))
+            digests[name], imported = _remembered(path)
             pending += _local_files(imported, root)
     return "\n".join(f"{name}={digest}" for name, digest in sorted(digests.items()))
 
 
-@cache
-def _read(source: str, path: str) -> tuple[str, list[str]]:
-    """Return a module's digest and the names that it imports, wherever in it the import stands.
+def _remembered(path: Path) -> tuple[str, list[str]]:
+    """Return what `_read` does, from memory if these bytes were read before."""
+    source = path.read_bytes()
+    key = hashlib.sha256(source).hexdigest()
+    memory = _memory()
+    if key not in memory:
+        if len(memory) >= MEMORY_SIZE:
+            memory.clear()
+        memory[key] = _read(source, str(path))
+        with suppress(OSError):  # sources that may only be read, or a full disk: the next start parses again
+            write_sealed_json(MEMORY, {"by": _digest_of_this_file(), "modules": memory})
+    return memory[key]
 
-    Remembered by the source itself: the Snakefile asks for most modules once per rule.
-    """
+
+@cache
+def _memory() -> dict[str, tuple[str, list[str]]]:
+    """Return {digest of a source: what `_read` made of it}, as this same file wrote it; damaged, it is empty."""
+    try:
+        memory = read_sealed_json(MEMORY)
+    except (OSError, ValueError):
+        return {}
+    return memory["modules"] if memory["by"] == _digest_of_this_file() else {}
+
+
+@cache
+def _digest_of_this_file() -> str:
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+
+
+def _read(source: bytes, path: str) -> tuple[str, list[str]]:
+    """Return a module's digest and the names that it imports, wherever in it the import stands."""
     tree = _without_docstrings(ast.parse(source, filename=path))
     names = set()
     for node in ast.walk(tree):
@@ -93,6 +127,7 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
 
 def _local_files(names: list[str], root: Path) -> list[Path]:
     """Return the files below `root` that hold the modules of these names."""
-    bases = [root.joinpath(*name.split(".")) for name in names]
+    here = {path.stem for path in root.iterdir()}
+    bases = [root.joinpath(*name.split(".")) for name in names if name.split(".")[0] in here]
     files = [path for base in bases for path in (base.with_suffix(".py"), base / "__init__.py")]
     return [path for path in files if path.exists()]
