@@ -1,7 +1,8 @@
 """Keep the pages together with what they quote: `--write` puts tables of files into README.md and docs/*.md.
 
 A page marks where with `<!-- docs/results/<file> -->`, or the schema of the configuration or the folder of the presets,
-and `<!-- end -->`. Of a summary, `<!-- docs/results/<run>/summary.md headline -->` is its first sentences.
+and `<!-- end -->`. Of a summary that is the table of means; `<!-- docs/results/<run>/summary.md headline -->` is its
+first sentences, `tasks` in that place the table of tasks, and `sizes` that of size and speed.
 """
 
 import json
@@ -15,7 +16,8 @@ from reruns import merged
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(
-    r"(<!-- ((?:docs/results|workflow/schemas|workflow/presets)\S*)( headline)? -->\n).*?(<!-- end -->)", re.DOTALL
+    r"(<!-- ((?:docs/results|workflow/schemas|workflow/presets)\S*)(?: ([a-z]+))? -->\n).*?(<!-- end -->)",
+    re.DOTALL,
 )
 # What tells the presets apart at a glance.
 COMPARED = """
@@ -35,16 +37,20 @@ def with_tables(text: str) -> str:
     """Return a page with what it quotes of the named file in each marked block."""
 
     def filled(found: re.Match) -> str:
-        begin, path, is_headline, end = found.groups()
-        quoted = headline_of(ROOT / path) if is_headline else table_of(ROOT / path)
+        begin, path, part, end = found.groups()
+        quoted = part_of_summary(ROOT / path, part) if part else table_of(ROOT / path)
         return f"{begin}\n{quoted}\n\n{end}"
 
     return BLOCK.sub(filled, text)
 
 
-def headline_of(path: Path) -> str:
-    """Return the first paragraph of a summary."""
-    return path.read_text(encoding="utf-8").split("\n\n")[1]
+def part_of_summary(path: Path, part: str) -> str:
+    """Return the "headline", the "means", or the table of "tasks" or "sizes" of a summary."""
+    blocks = path.read_text(encoding="utf-8").strip().split("\n\n")
+    if part == "headline":
+        return blocks[1]
+    tables = [block for block in blocks if block.startswith("|")]
+    return tables[{"tasks": 0, "sizes": 1, "means": -1}[part]]
 
 
 def table_of(path: Path) -> str:
@@ -56,7 +62,7 @@ def table_of(path: Path) -> str:
     if path.parent.name == "benchmarks" and not path.exists():
         return "Not measured yet."
     if path.name == "summary.md":
-        return path.read_text(encoding="utf-8").strip().split("\n\n")[-1]
+        return part_of_summary(path, "means")
     figures = json.loads(path.read_text(encoding="utf-8"))
     if "faults" in figures:
         return faults_table(figures["faults"])
