@@ -74,6 +74,8 @@ def table_of(path: Path) -> str:
 def benchmark_tables(figures: dict) -> str:
     """Return each list of rows that a benchmark wrote as a table, and under them what it was measured on."""
     parts = [table_of_rows(rows) for rows in figures.values() if isinstance(rows, list)]
+    if "percent_computing" in figures:
+        parts.append(f"{figures['seconds']} seconds on {figures['cores']} cores, {figures['cpu_seconds']} CPU seconds.")
     if "machine" in figures:
         torch = figures["versions"]["torch"]
         share = (
