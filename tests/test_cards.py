@@ -96,7 +96,7 @@ def make_card(tmp_path, numpy_weights):
         }
         figures = {"best": {"epoch": 2.0, "accuracy": 0.83}} if task else {"test": losses}
         write_json(folder / "metrics.json", {"steps": 900, "num_tokens": 444914, **figures, "provenance": record})
-        model = TrainedModel(folder, approach, task, 3 if task else None)
+        model = TrainedModel(folder, f"results/{approach}", approach, task, 3 if task else None)
         cells = [cell(name, t, accuracy if name == approach else 0.1) for name in TRAININGS for t in ("cola", "mrpc")]
         return model_card(model, cells, SUMMARY, sources)
 
@@ -127,6 +127,7 @@ def test_a_card_is_read_back_as_it_was_meant(make_card, approach, task, sources)
     assert ("bert" if approach == "teacher" else "distilbert") in card.data.tags
     for words in ("1,234 parameters", "900 steps of 16 sequences, 444,914 tokens", "f" * 40, "## Limitations"):
         assert words in card.text
+    assert f'model="results/{approach}")' in card.text, "the folder as users call it, not where a storage put it"
 
 
 def test_a_model_of_the_hub_names_its_base_model_and_data_sets(make_card):

@@ -137,7 +137,10 @@ def test_code_that_a_config_names_is_not_run(teacher, marker):
     assert not list(written.glob("*.py"))
     shutil.copy(teacher / "evil.py", written)  # even where somebody puts it beside
     import_module("verify_exports").main(
-        models=[written / "model.safetensors"], report=teacher.parent / "exports.json", settings={}, code="a=b"
+        models=[written / "model.safetensors"],
+        report=teacher.parent / "exports.json",
+        settings={"models": ["taken over"]},
+        code="a=b",
     )
     assert json.loads((teacher.parent / "exports.json").read_text())["largest_relative_difference"]
     assert not marker.exists()

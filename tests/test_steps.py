@@ -250,7 +250,15 @@ def run_all() -> None:
         cross_evaluation=Path("cross_evaluation.csv"),
         summary=Path("summary.json"),
         cards=[Path(folder) / "README.md" for folder in TRAINED],
-        settings={"models": [{"approach": "teacher"}, {"approach": "pretrained"}, *MODELS], "sources": SOURCES},
+        settings={
+            "models": [
+                {"path": f"results/{folder}", **names}
+                for folder, names in zip(
+                    TRAINED, [{"approach": "teacher"}, {"approach": "pretrained"}, *MODELS], strict=True
+                )
+            ],
+            "sources": SOURCES,
+        },
     )
     main_of("measure_efficiency")(
         teacher=Path("models/teacher/mrpc/model.safetensors"),
@@ -689,9 +697,10 @@ def test_exports_are_what_transformers_loads(in_run, tmp_path):
     """Teacher, student and a classifier agree with `transformers`; other weights are refused by name."""
     folders = ["teacher", "student/pretrained", "models/teacher/rte", "models/direct/mrpc"]
     models = [Path(folder) / "model.safetensors" for folder in folders]
-    main_of("verify_exports")(models=models, report=tmp_path / "exports.json", settings={}, code=CODE)
+    names = {"models": [f"results/{folder}" for folder in folders]}
+    main_of("verify_exports")(models=models, report=tmp_path / "exports.json", settings=names, code=CODE)
     report = read_json(tmp_path / "exports.json")
-    assert list(report["largest_relative_difference"]) == sorted(folders)
+    assert list(report["largest_relative_difference"]) == sorted(names["models"])
     assert max(report["largest_relative_difference"].values()) <= report["tolerance"] == 1e-4
 
     verify = main_of("verify_exports").__globals__
@@ -699,7 +708,7 @@ def test_exports_are_what_transformers_loads(in_run, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(verify, "load_classifier", lambda _, vocabulary: load(other, vocabulary))
         with pytest.raises(ValueError, match="models/direct/mrpc: logits differ from those of transformers"):
-            verify["main"](models=[models[-1]], report=tmp_path / "no.json", settings={}, code=CODE)
+            verify["main"](models=[models[-1]], report=tmp_path / "no.json", settings={"models": ["a"]}, code=CODE)
     assert not (tmp_path / "no.json").exists()
 
 

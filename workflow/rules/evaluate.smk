@@ -61,7 +61,7 @@ rule verify_exports:
     conda:
         "../../envs/train.yaml"
     params:
-        **settings(),
+        **settings(models=EXPORTS),
         **code("verify_exports.py"),
     script:
         "../scripts/verify_exports.py"

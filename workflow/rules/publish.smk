@@ -14,7 +14,7 @@ rule write_model_cards:
     conda:
         "../../envs/train.yaml"
     params:
-        **settings(models=list(TRAINED.values()), sources=sources()),
+        **settings(models=[{"path": folder, **names} for folder, names in TRAINED.items()], sources=sources()),
         **code("write_model_cards.py"),
     script:
         "../scripts/write_model_cards.py"

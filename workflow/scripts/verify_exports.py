@@ -24,9 +24,12 @@ PAIRS = [
 
 
 def main(*, models: list[Path], report: Path, settings: dict, code: str) -> None:
-    """Compare each model folder of `models` (paths of their weights) with what `transformers` makes of it."""
+    """Compare each model folder of `models` (paths of their weights) with what `transformers` makes of it.
+
+    `settings["models"]` holds what users call the folders, in the same order.
+    """
     started = time.time()
-    differences = {str(path.parent): compare(path.parent) for path in models}
+    differences = {name: compare(path.parent) for name, path in zip(settings["models"], models, strict=True)}
     record = runlog.provenance(settings, code, started=started)
     write_json(report, {"largest_relative_difference": differences, "tolerance": TOLERANCE, "provenance": record})
 

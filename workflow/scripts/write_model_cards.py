@@ -14,7 +14,7 @@ COUNTS, FIGURES = ("seed", "n"), ("loss", "accuracy", "f1", "mcc")
 
 
 def main(*, weights: list[Path], cross_evaluation: Path, summary: Path, cards: list[Path], settings: dict) -> None:
-    """Write the cards; `settings["models"]` names approach, task and seed of each, `settings["sources"]` the data.
+    """Write the cards; `settings["models"]` has path, approach, task and seed of each, `settings["sources"]` the data.
 
     weights: of each model, in the order of the cards; metrics.json and config.json lie beside them.
     """

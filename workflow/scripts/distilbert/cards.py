@@ -83,10 +83,12 @@ class Sources:
 class TrainedModel:
     """A model folder, what its training recorded, and what kind of model it is.
 
+    folder: where it lies. path: what users call that, which is not the same while a storage (S3) holds the results.
     approach: of `tasks.APPROACHES`. task, seed: of a fine-tuned model, None for one that was trained on the corpus.
     """
 
     folder: Path
+    path: str
     approach: str
     task: str | None = None
     seed: int | None = None
@@ -382,7 +384,7 @@ def use(model: TrainedModel, sources: Sources) -> str:
     return (
         "## Use\n\n```python\nfrom transformers import pipeline\n\n"
         "# this folder, or the repository that it was pushed to\n"
-        f'ask = pipeline("{kind}", model="{model.folder}")\n'
+        f'ask = pipeline("{kind}", model="{model.path}")\n'
         f"print({call})\n```"
     )
 
