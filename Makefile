@@ -11,6 +11,7 @@ MODEL ?= results/models/pretrained/sst2/seed1
 VENV := .venv
 BIN := $(VENV)/bin
 WITH_PRESET = $(if $(PRESET),--configfile workflow/presets/$(PRESET).yaml --directory runs/$(PRESET))
+SITE := "import site; print(site.getsitepackages()[0])"
 BENCH := PYTHONPATH=workflow/scripts $(BIN)/python benchmarks
 MEASURED := docs/results/benchmarks
 # Tokenization is measured on real articles where `make minilm` has what it reads, else on generated ones.
@@ -81,9 +82,10 @@ slurm: $(VENV)/dev.stamp ## strike jobs of a real SLURM on this machine (docs/sl
 	$(BIN)/python tests/slurm.py $(SLURM_FLAGS)
 
 storage: $(VENV)/dev.stamp ## plan profiles/kubernetes and run a tiny config with its results in S3 (a server on this machine)
-	$(BIN)/pip install --quiet --constraint requirements-dev.txt snakemake-executor-plugin-kubernetes==0.5.1 \
-	  snakemake-storage-plugin-s3==0.3.6 'moto[server]'
-	$(BIN)/python tests/storage.py
+	test -x $(VENV)-s3/bin/python || $(PYTHON) -m venv $(VENV)-s3 # beside ours, as boto3 wants an older dateutil
+	$(BIN)/python -c $(SITE) > $$($(VENV)-s3/bin/python -c $(SITE))/ours.pth
+	$(VENV)-s3/bin/pip install --quiet snakemake-executor-plugin-kubernetes==0.5.1 snakemake-storage-plugin-s3==0.3.6 'moto[server]'
+	$(VENV)-s3/bin/python tests/storage.py
 
 tensorboard: $(VENV)/run.stamp ## the curves of all trainings in a browser, as they are drawn: RUN=runs/paper, or the demo
 	$(BIN)/pip install --quiet --constraint requirements-dev.txt tensorboard
