@@ -52,6 +52,7 @@ rule all:
 
 
 onstart:
+    parent.handle_sigterm_in_a_thread()
     hold_folder()
     announce_plan()
     announce_cost()

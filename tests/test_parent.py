@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -67,6 +68,28 @@ def test_sigterm_is_passed_on_to_children():
     above.terminate()
     assert above.communicate(timeout=30)[0] == "told\n"
     assert above.returncode == 3
+
+
+def test_a_handler_of_sigterm_waits_for_no_lock_of_the_thread_that_it_interrupts():
+    """A handler that takes a lock, as Snakemake's, runs once the interrupted thread has given the lock back."""
+    lock, handled = threading.Lock(), threading.Event()
+
+    def handle(number, _frame):
+        if number == signal.SIGTERM and lock.acquire(timeout=5):  # a lock of its own thread it would never get
+            handled.set()
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        parent.handle_sigterm_in_a_thread()
+        with lock:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert not handled.wait(0.2)
+        assert handled.wait(5)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        parent.handle_sigterm_in_a_thread()
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, "without a handler all stays as it was"
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc: a zombie looks alive here")

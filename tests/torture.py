@@ -31,7 +31,7 @@ TARGETS = ["results/cross_evaluation.csv", "results/student/pretrained/metrics.j
 # Keys of JSON results that hold a clock, or a digest over one.
 CLOCKS = {"provenance", "train_seconds", "predict_seconds", "content_sha256"}
 # How often each way of killing is chosen; the ones for two processes only where there are two.
-WEIGHTS = {"job": 5, "save": 6, "snakemake": 3, "terminate job": 1, "interrupt all": 1}
+WEIGHTS = {"job": 5, "save": 6, "snakemake": 3, "terminate job": 1, "interrupt all": 1, "terminate all": 1}
 WEIGHTS_OF_TWO = {"torchrun": 3, "rank": 3, "rank in save": 2, "snakemake": 2}
 ORPHAN_SECONDS = 5.0
 POLL_SECONDS = 0.002
@@ -121,6 +121,11 @@ def kill(life: Life, way: str, folder: Path, chance: random.Random) -> str | Non
     if way == "interrupt all":  # what Ctrl-C in a terminal does
         for process in [life.snakemake, *life.everything()]:
             send(process, signal.SIGINT)
+        return way
+    if way == "terminate all":  # what a batch system does; Snakemake last, when it is busy with the ends of its jobs
+        for process in [*life.everything(), life.snakemake]:
+            send(process, signal.SIGTERM)
+            time.sleep(chance.uniform(0, 1))
         return way
     if way.endswith("save"):
         victim = wait_for_save(life, folder, seconds=30)
@@ -247,7 +252,9 @@ class Torture:
             return
         self.kills[done] += 1
         self.by_rule.update(running)
-        if done == "snakemake":
+        if done.endswith(" all"):
+            life.process.wait(timeout=60)  # or it hangs
+        elif done == "snakemake":
             self.orphans.append(watch_orphans(below))
         elif done == "torchrun":
             self.orphans.append(watch_orphans(ranks))

@@ -52,6 +52,17 @@ def pass_on_sigterm() -> None:
     threading.Thread(target=_pass_on, args=(read_end,), daemon=True).start()
 
 
+def handle_sigterm_in_a_thread() -> None:
+    """Have the handler that this process has for SIGTERM run beside its main thread, not inside it.
+
+    Snakemake's handler takes a lock that its main thread may hold, most likely just after its jobs got a SIGTERM too,
+    as from a batch system: inside the main thread it waits for it for ever (Snakemake 9.27, `JobScheduler.schedule`).
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    if callable(handler):
+        signal.signal(signal.SIGTERM, lambda *arguments: threading.Thread(target=handler, args=arguments).start())
+
+
 def _pass_on(read_end: socket.socket) -> None:
     import psutil  # of Snakemake; no step needs it
 
