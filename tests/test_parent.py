@@ -92,6 +92,36 @@ def test_a_handler_of_sigterm_waits_for_no_lock_of_the_thread_that_it_interrupts
         signal.signal(signal.SIGTERM, before)
 
 
+def test_a_snakemake_that_is_told_to_end_amid_the_ends_of_its_jobs_ends(tmp_path):
+    """Snakemake's own handler, told while the lock that it takes is held, as is likely when its jobs were told too."""
+    (tmp_path / "Snakefile").write_text(
+        f"""
+import os, signal, sys, time
+sys.path.insert(0, {str(SCRIPTS)!r})
+from distilbert import parent
+
+onstart:
+    parent.handle_sigterm_in_a_thread()
+    take_note_of_errors = workflow.scheduler._error_jobs  # is called with the lock held
+
+    def and_be_told_to_end():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)
+        take_note_of_errors()
+
+    workflow.scheduler._error_jobs = and_be_told_to_end
+
+rule fails:
+    output: "never"
+    shell: "exit 1"
+"""
+    )
+    command = [sys.executable, "-m", "snakemake", "--cores", "1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "Will exit after finishing currently running jobs" in done.stdout + done.stderr
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc: a zombie looks alive here")
 def test_a_dead_process_that_nobody_waited_for_is_dead():
     """A zombie still has its pid; a job that was told of it ends all the same."""
