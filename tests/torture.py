@@ -101,7 +101,7 @@ def wait_for_save(life: Life, folder: Path, seconds: float) -> psutil.Process | 
 def stop_inside_save(life: Life, file: Path) -> psutil.Process | None:
     """Stop whoever writes this file; return it if the file is still half written and its own, else let it go on."""
     try:
-        writer = psutil.Process(int((file.parent / "lock").read_text().split()[0]))
+        writer = psutil.Process(int((file.parent / "lock").read_text().partition(" ")[0]))
         writer.suspend()
     except (OSError, ValueError, psutil.Error):
         return None
