@@ -12,7 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+import boto3
 import yaml
+from moto.server import ThreadedMotoServer
 from torture import contents
 
 ROOT = Path(__file__).parent.parent
@@ -28,12 +30,10 @@ def main() -> None:
     """Plan and run in S3, run without it, compare."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
-        server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        try:
-            run_in_s3(folder, address_of(server))
-        finally:
-            server.kill()
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        server.start()
+        run_in_s3(folder, "http://{}:{}".format(*server.get_host_and_port()))
+        server.stop()
         snakemake("--cores", "2", "--configfile", ROOT / "tests" / "tiny.yaml", folder=folder / "local")
         there, here = contents(folder / "s3"), contents(folder / "local")
     compared = [name for name in here if UNNAMED not in name and not any(part in name for part in TIMED)]
@@ -43,18 +43,8 @@ def main() -> None:
         sys.exit(1)
 
 
-def address_of(server: subprocess.Popen) -> str:
-    """Return the server's address, which it prints once it listens."""
-    for line in server.stderr:
-        if "Running on " in line:
-            return line.split("Running on ")[1].strip()
-    sys.exit("the server did not start")
-
-
 def run_in_s3(folder: Path, address: str) -> None:
     """Plan with the profile, run with what of it is not Kubernetes', plan again; fetch what lies in S3 then."""
-    import boto3
-
     s3 = boto3.resource(
         "s3", endpoint_url=address, region_name="us-east-1", aws_access_key_id="any", aws_secret_access_key="any"
     )
