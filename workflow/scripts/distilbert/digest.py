@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from distilbert.files import read_sealed_json, write_sealed_json
+from distilbert.files import read_sealed_json, sha256, write_sealed_json
 
 # Tells a job the bytes of all sources as they were before Snakemake read them.
 VARIABLE = "DISTILBERT_SOURCES"
@@ -55,6 +55,7 @@ def code_digest(script: Path) -> str:
         FileNotFoundError, SyntaxError: the script is absent or cannot be parsed.
     """
     root = Path(script).parent
+    known = set(_memory())
     digests, pending = {}, [Path(script)]
     while pending:
         path = pending.pop()
@@ -62,6 +63,9 @@ def code_digest(script: Path) -> str:
         if name not in digests:
             digests[name], imported = _remembered(path)
             pending += _local_files(imported, root)
+    if _memory().keys() - known:
+        with suppress(OSError):  # sources that may only be read, or a full disk: the next start parses again
+            write_sealed_json(MEMORY, {"by": sha256(Path(__file__)), "modules": _memory()})
     return "\n".join(f"{name}={digest}" for name, digest in sorted(digests.items()))
 
 
@@ -74,8 +78,6 @@ def _remembered(path: Path) -> tuple[str, list[str]]:
         if len(memory) >= MEMORY_SIZE:
             memory.clear()
         memory[key] = _read(source, str(path))
-        with suppress(OSError):  # sources that may only be read, or a full disk: the next start parses again
-            write_sealed_json(MEMORY, {"by": _digest_of_this_file(), "modules": memory})
     return memory[key]
 
 
@@ -86,12 +88,7 @@ def _memory() -> dict[str, tuple[str, list[str]]]:
         memory = read_sealed_json(MEMORY)
     except (OSError, ValueError):
         return {}
-    return memory["modules"] if memory["by"] == _digest_of_this_file() else {}
-
-
-@cache
-def _digest_of_this_file() -> str:
-    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    return memory["modules"] if memory["by"] == sha256(Path(__file__)) else {}
 
 
 def _read(source: bytes, path: str) -> tuple[str, list[str]]:
