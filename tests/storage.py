@@ -23,7 +23,7 @@ PROFILE = ROOT / "profiles" / "kubernetes" / "config.yaml"
 BUCKET, PREFIX = "my-bucket", "distilbert/"  # as in the profile
 ACCESS = {"SNAKEMAKE_STORAGE_S3_ACCESS_KEY": "any", "SNAKEMAKE_STORAGE_S3_SECRET_KEY": "any"}
 # Results in which a measured time stands, and those that no rule names, which no storage keeps.
-TIMED = ("efficiency", "summary.md", "summary.html", "provenance.html")
+TIMED = ("efficiency", "summary.md", "summary.html", "provenance")
 UNNAMED = "tensorboard"
 
 

@@ -203,11 +203,6 @@ def teacher_curve():
     return {"teacher": "results/teacher/training.csv"} if cfg("teacher.source") == "train" else {}
 
 
-def teacher_record():
-    """Return the record of a teacher that was trained here, else none."""
-    return ["results/teacher/metrics.json"] if cfg("teacher.source") == "train" else []
-
-
 def teacher_is_from_scratch():
     """Tell whether the teacher is trained here from random values, in the shape that the config gives it."""
     return cfg("teacher.source") == "train" and not cfg("teacher.train.init")
@@ -356,6 +351,14 @@ TRAINED = {
     "results/student/pretrained": {"approach": "pretrained"},
     **{"results/models/{approach}/{task}/seed{seed}".format(**model): model for model in MODELS},
 }
+# What tells of each result how it was made.
+RECORDS = [
+    *(f"{folder}/metrics.json" for folder in TRAINED),
+    *per_model("results/predictions/{approach}/{task}/seed{seed}.json"),
+    "results/summary.json",
+    "results/efficiency.json",
+    "results/exports.json",
+]
 EXPORTS = [
     "results/teacher",
     "results/student/pretrained",

@@ -119,15 +119,7 @@ rule plot_training_curves:
 
 rule collect_provenance:
     input:
-        records=[
-            *teacher_record(),
-            "results/student/pretrained/metrics.json",
-            *per_model("results/models/{approach}/{task}/seed{seed}/metrics.json"),
-            *per_model("results/predictions/{approach}/{task}/seed{seed}.json"),
-            "results/summary.json",
-            "results/efficiency.json",
-            "results/exports.json",
-        ],
+        records=RECORDS,
     output:
         table="results/provenance.csv",
         html=report(
@@ -141,7 +133,7 @@ rule collect_provenance:
     conda:
         "../../envs/plot.yaml"
     params:
-        **settings(),
+        **settings(names=RECORDS),
         **code("collect_provenance.py"),
     script:
         "../scripts/collect_provenance.py"

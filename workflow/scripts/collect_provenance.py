@@ -13,8 +13,8 @@ from distilbert.pages import Details, Table, to_html
 
 
 def main(*, records: list[Path], table: Path, html: Path, settings: dict) -> None:
-    """Write table and page of the records, in their order."""
-    found = {str(path): read_json(path)["provenance"] for path in records}
+    """Write table and page of the records, in their order; `settings["names"]` says what users call each."""
+    found = {name: read_json(path)["provenance"] for name, path in zip(settings["names"], records, strict=True)}
     rows = [row(path, record) for path, record in found.items()]
     write_csv(table, rows)
     versions: dict[str, list[str]] = {}
