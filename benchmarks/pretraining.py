@@ -21,8 +21,8 @@ from ways import OURS, compare, take_turns
 from distilbert.batching import STEPS_PER_POOL, BatchPlan
 from distilbert.config import PretrainConfig, build
 from distilbert.corpus_objectives import DistillationObjective
-from distilbert.device import choose_device
-from distilbert.model import MaskedLM
+from distilbert.device import choose_device, resolve_precision
+from distilbert.model import MaskedLM, hold_matrices
 from distilbert.tokens import TokenShards
 from distilbert.training import train
 
@@ -97,6 +97,7 @@ def build_ours(size_name: str, tokens: Path | None) -> Callable[[int], int]:
     config = settings(size)
     shards = workload.as_shards(windows(size_name, tokens), size, labelled=False)
     teacher, student = MaskedLM(size.teacher).to(device), MaskedLM(size.student).to(device)
+    hold_matrices(teacher, getattr(torch, resolve_precision(device, config.precision)))
     objective = DistillationObjective(teacher, shards, torch.ones(size.vocabulary.size), config, device)
     plan = BatchPlan(shards.lengths, batch_size=config.batch_size, seed=workload.SEED)
 
