@@ -35,6 +35,7 @@ from distilbert.model import MaskedLM, SequenceClassifier, hugging_face_names, s
 from distilbert.task_objectives import ClassificationObjective, DirectDistillationObjective
 
 CPU = torch.device("cpu")
+WHOLE = "all three losses"
 TOLERANCE = {"atol": 2e-6, "rtol": 2e-5}
 
 
@@ -296,9 +297,9 @@ def test_the_cost_of_a_run_is_what_its_flops_take():
 
 @pytest.mark.parametrize("student", ablations.STUDENTS)
 def test_an_ablation_is_the_preset_without_one_part(student):
-    """What its run sets is allowed, and beside what all runs set it is one setting, another than the preset's."""
+    """What its run sets is allowed, and beside what all such runs set it is what the student's name says."""
     demo, preset = (yaml.safe_load(path.read_text()) for path in (workload.ROOT / "config.yaml", ablations.PRESET))
-    overlays = (ablations.settings(name, steps=7, tasks=["rte"]) for name in (ablations.WHOLE, student))
+    overlays = (ablations.settings(name, steps=7, tasks=["rte"]) for name in (WHOLE, student))
     whole, config = (merged(merged(demo, preset), overlay) for overlay in overlays)
     validate(config, str(workload.ROOT / "workflow" / "schemas" / "config.schema.yaml"))
     sections = {name: values for name, values in config.items() if isinstance(values, dict)}
@@ -311,7 +312,7 @@ def test_an_ablation_is_the_preset_without_one_part(student):
 
 def test_the_table_of_ablations_compares_with_the_first(tmp_path, monkeypatch):
     """A student that is always right, and one that always says 1 where three of four are: scores, mean, difference."""
-    right, other = ablations.WHOLE, "not pretrained"
+    right, other = WHOLE, "direct, by the raw teacher"
     monkeypatch.setattr(ablations, "folder_of", lambda student: tmp_path / student)
     labels = np.array([1, 1, 1, 0] * 50)
     for student, said in ((right, labels), (other, np.ones_like(labels))):
