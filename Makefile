@@ -63,6 +63,7 @@ minilm minilm-long: $(VENV)/run.stamp
 
 ablations: $(VENV)/dev.stamp ## the student of minilm-long without one part of the recipe at a time (hours on 2 cores)
 	$(BENCH)/ablations.py --json $(MEASURED)/ablations.json
+	$(BIN)/python tests/check_docs.py --write
 
 torture: $(VENV)/dev.stamp ## kill a run KILLS times and compare its end with an undisturbed run
 	$(BIN)/python tests/torture.py --kills $(KILLS) $(TORTURE_FLAGS)

@@ -82,7 +82,7 @@ def make(student: str, *, steps: int, tasks: list[str], cores: int) -> None:
     """
     folder = folder_of(student)
     overlay = folder / "overlay.yaml"
-    overlay.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     overlay.write_text(yaml.safe_dump(settings(student, steps=steps, tasks=tasks)), encoding="utf-8")
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--directory", str(folder)]
     targets = [str(predictions(student, task)) for task in tasks]
@@ -116,10 +116,10 @@ def table(students: list[str], tasks: list[str]) -> list[dict]:
             row[TASKS[task].title] = f"{100 * score:.1f}"
         scores.append(found)
         replicates.append([drawn[student]["score"] for student in students])
-    for row, score, drawn in zip(rows, np.mean(scores, axis=0), np.mean(replicates, axis=0), strict=True):
-        row["mean"] = f"{100 * score:.1f}"
-        low, high = interval(100 * (drawn - np.mean(replicates, axis=0)[0]))
-        difference = 100 * (score - np.mean(scores, axis=0)[0])
+    means, drawn_means = np.mean(scores, axis=0), np.mean(replicates, axis=0)  # (S,), (S, R) of S students
+    for row, mean, drawn_mean in zip(rows, means, drawn_means, strict=True):
+        row["mean"] = f"{100 * mean:.1f}"
+        difference, (low, high) = 100 * (mean - means[0]), interval(100 * (drawn_mean - drawn_means[0]))
         is_first = row is rows[0]
         row[f"minus {students[0]}, 95 % interval"] = "" if is_first else f"{difference:+.1f}, {low:+.1f} to {high:+.1f}"
     return rows
