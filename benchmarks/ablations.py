@@ -23,9 +23,9 @@ import yaml
 
 import collect_results
 from distilbert.confidence import interval
-from distilbert.evaluation import task_metric
 from distilbert.files import read_json
 from distilbert.metrics import measure as figures_of
+from distilbert.metrics import task_metric
 from distilbert.tasks import TASKS
 
 WHOLE_RUN = "minilm-long"

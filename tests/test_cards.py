@@ -94,7 +94,7 @@ def make_card(tmp_path, numpy_weights):
             "started": f"2026-01-01T00:00:{seconds:02.0f}Z",
             "seconds": seconds,
         }
-        figures = {"best": {"epoch": 2.0, "accuracy": 0.83}} if task else {"test": losses}
+        figures = {"best": {"epoch": 2.0, "accuracy": 0.83, "score": 0.42}} if task else {"test": losses}
         write_json(folder / "metrics.json", {"steps": 900, "num_tokens": 444914, **figures, "provenance": record})
         model = TrainedModel(folder, f"results/{approach}", approach, task, 3 if task else None)
         cells = [cell(name, t, accuracy if name == approach else 0.1) for name in TRAININGS for t in ("cola", "mrpc")]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss, matthews_corrcoef
 
-from distilbert.evaluation import majority_accuracy, task_metric, translate_logits
-from distilbert.metrics import measure
+from distilbert.evaluation import majority_accuracy, translate_logits
+from distilbert.metrics import measure, task_metric
 from distilbert.tasks import TASKS
 
 

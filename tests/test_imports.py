@@ -66,7 +66,7 @@ ALLOWED = {
     # Results.
     "inference": {"model", "task_objectives", "tokens"},
     "timing": {"model", "task_objectives", "tokens"},
-    "plotting": {"efficiency", "evaluation", "files", "tasks"},
+    "plotting": {"efficiency", "files", "metrics", "tasks"},
     "cards": {"confidence", "files", "pages", "tasks"},
     # What a run costs: no step imports it.
     "costs": {"files", "flops", "runlog", "sources", "tasks"},

@@ -21,8 +21,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torture import points
 
-from distilbert import hub, wordpiece
+from distilbert import hub, task_training, wordpiece
 from distilbert.files import read_json, sha256, write_csv, write_json, write_sealed_json
+from distilbert.metrics import task_metric
 from distilbert.sources import read_documents
 from distilbert.steps import TrainingStep, require_positions
 from distilbert.tasks import TASKS
@@ -111,13 +112,17 @@ def token_files(folder: Path) -> dict[str, list[Path]]:
     return shards | {"manifests": sorted(folder.glob("*/manifest.json"))}
 
 
-def finetune(approach: str, task: str, folder: str) -> None:
+def task_settings(task: str) -> dict:
+    return {"task": task, "label_names": TASKS[task].label_names, "metric": TASKS[task].metric, "seed": 1}
+
+
+def finetune(approach: str, task: str, folder: str, training: dict | None = None) -> None:
     main_of("finetune")(
         encoder=ENCODERS[approach] / "model.safetensors",
         train=Path(f"tasks/{task}/train.arrow"),
         validation=Path(f"tasks/{task}/validation.arrow"),
         tokenizer=Path("tokenizer.json"),
-        settings={"task": task, "label_names": TASKS[task].label_names, "seed": 1, "training": TRAINING},
+        settings=task_settings(task) | {"training": training or TRAINING},
         code=CODE,
         **outputs(folder),
     )
@@ -130,13 +135,7 @@ def distill(task: str, folder: str, *, teacher: str, weights: str) -> None:
         train=Path(f"tasks/{task}/train.arrow"),
         validation=Path(f"tasks/{task}/validation.arrow"),
         tokenizer=Path("tokenizer.json"),
-        settings={
-            "task": task,
-            "label_names": TASKS[task].label_names,
-            "seed": 1,
-            "teacher": teacher,
-            "training": TRAINING | TASK_WEIGHTS,
-        },
+        settings=task_settings(task) | {"teacher": teacher, "training": TRAINING | TASK_WEIGHTS},
         code=CODE,
         **outputs(folder),
     )
@@ -477,16 +476,27 @@ def test_the_teacher_is_scored_on_the_test_text(in_run):
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda m: f"{m['approach']}-{m['task']}")
 def test_a_classifier_keeps_its_best_epoch(in_run, model):
-    """The recorded best is the validation row of the highest accuracy; the config names the task's labels."""
+    """The recorded best is the validation row of the highest score; the config names the task's labels."""
     folder = f"models/{model['approach']}/{model['task']}"
     validation = [row for row in read_csv(f"{folder}/training.csv") if row["split"] == "validation"]
     best = read_json(f"{folder}/metrics.json")["best"]
-    assert best["accuracy"] == max(float(row["accuracy"]) for row in validation)
+    assert best["score"] == max(float(row["score"]) for row in validation)
+    assert best["score"] == task_metric(best, TASKS[model["task"]].metric)
     assert set(best) >= {"step", "epoch", "loss", "accuracy", "f1", "mcc"}
     names = {"mrpc": ["not_equivalent", "equivalent"], "rte": ["entailment", "not_entailment"]}[model["task"]]
     config = read_json(f"{folder}/config.json")
     assert config["id2label"] == {"0": names[0], "1": names[1]}
     assert config["model_type"] == ("bert" if model["approach"] == "teacher" else "distilbert")
+
+
+def test_the_best_epoch_is_that_of_the_tasks_metric(in_run, tmp_path, monkeypatch):
+    """MRPC keeps the epoch of the best mean of accuracy and F1, though another has the best accuracy."""
+    accuracies, f1s = iter([0.8, 0.7, 0.6]), iter([0.3, 0.5, 0.4])
+    figures = {"n": 40, "loss": 1.0, "mcc": 0.0}
+    monkeypatch.setattr(task_training, "measure", lambda *_: figures | {"accuracy": next(accuracies), "f1": next(f1s)})
+    finetune("pretrained", "mrpc", str(tmp_path), TRAINING | {"epochs": 3, "max_steps": None})
+    best = read_json(tmp_path / "metrics.json")["best"]
+    assert (best["epoch"], best["accuracy"], best["score"]) == (2.0, 0.7, 0.6)
 
 
 def test_the_student_starts_from_the_teachers_layer(in_run):

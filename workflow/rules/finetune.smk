@@ -25,6 +25,7 @@ rule finetune:
         **settings(
             task=lambda w: w.task,
             label_names=of_task("label_names"),
+            metric=of_task("metric"),
             seed=lambda w: int(w.seed),
             training=cfg("finetune", without=("scratch", "seeds")),
         ),
@@ -58,6 +59,7 @@ rule distill_task:
         **settings(
             task=lambda w: w.task,
             label_names=of_task("label_names"),
+            metric=of_task("metric"),
             seed=lambda w: int(w.seed),
             teacher=cfg("direct_distillation.teacher"),
             training=cfg("direct_distillation", without=("teacher",)),

@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from distilbert import runlog
 from distilbert.confidence import accuracy_interval, interval, resampled_figures
-from distilbert.evaluation import majority_accuracy, task_metric
+from distilbert.evaluation import majority_accuracy
 from distilbert.files import read_sealed_json, require_sha256, write_csv, write_json
-from distilbert.metrics import measure
+from distilbert.metrics import measure, task_metric
 from distilbert.tasks import APPROACHES, TASKS
 
 # Of the bootstrap.

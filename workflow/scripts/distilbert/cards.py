@@ -339,8 +339,8 @@ def training(model: TrainedModel, sources: Sources) -> str:
     if model.task:
         best = metrics["best"]
         extent += (
-            f"; the weights kept are those after epoch {best['epoch']:g}, whose validation accuracy "
-            f"({percent(best['accuracy'])}) was the highest"
+            f"; the weights kept are those after epoch {best['epoch']:g}, whose validation score "
+            f"({METRIC_TITLES[sources.tasks[model.task]['metric']]}: {percent(best['score'])}) was the highest"
         )
     table = Table(["setting", "value"], [[key, json.dumps(value)] for key, value in sorted(settings.items())])
     parts = ["## Training", f"{objective(model, sources)} {extent[0].upper()}{extent[1:]}.", markdown_table(table)]

@@ -1,4 +1,4 @@
-"""What is made of scores: a task's predictions in another's classes, the paper's metric and the baseline.
+"""What is made of scores: a task's predictions in another's classes, and the baseline.
 
 Apart from `metrics`, which choose the epoch of a fine-tuning, so that nothing here ever trains anew.
 
@@ -14,13 +14,6 @@ def translate_logits(logits: np.ndarray, *, trained_yes: int, evaluated_yes: int
     trained_yes, evaluated_yes: the class (0 or 1) that affirms in the task of the model and in the one it is scored on.
     """
     return logits if trained_yes == evaluated_yes else logits[:, ::-1]
-
-
-def task_metric(figures: dict[str, float], metric: str) -> float:
-    """Return the figure by which a task is judged (`Task.metric`), in [-1, 1] (the paper's tables: times 100)."""
-    if metric == "accuracy_f1":
-        return (figures["accuracy"] + figures["f1"]) / 2
-    return figures[metric]
 
 
 def majority_accuracy(labels: np.ndarray) -> float:

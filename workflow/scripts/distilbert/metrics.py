@@ -1,4 +1,4 @@
-"""Predictions to figures: loss, accuracy, F1 and Matthews correlation.
+"""Predictions to figures: loss, accuracy, F1, Matthews correlation, and of these the one that judges a task.
 
 Written out in NumPy because scikit-learn takes two seconds to import, several dozen jobs pay for that, and the
 tests compare each figure with scikit-learn's.
@@ -33,3 +33,10 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
         "f1": 2 * tp / f1_denominator if f1_denominator else 0.0,
         "mcc": (tp * tn - fp * fn) / mcc_denominator if mcc_denominator else 0.0,
     }
+
+
+def task_metric(figures: dict[str, float], metric: str) -> float:
+    """Return the figure by which a task is judged (`Task.metric`), in [-1, 1] (the paper's tables: times 100)."""
+    if metric == "accuracy_f1":
+        return (figures["accuracy"] + figures["f1"]) / 2
+    return figures[metric]

@@ -16,8 +16,8 @@ import pandas as pd  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 from distilbert import efficiency  # noqa: E402
-from distilbert.evaluation import task_metric  # noqa: E402
 from distilbert.files import atomic_path  # noqa: E402
+from distilbert.metrics import task_metric  # noqa: E402
 from distilbert.tasks import APPROACHES, METRIC_TITLES  # noqa: E402
 
 APPROACH_COLOURS = {"teacher": "#0072B2", "pretrained": "#E69F00", "direct": "#009E73", "scratch": "#CC79A7"}

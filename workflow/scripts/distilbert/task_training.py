@@ -5,7 +5,7 @@ from pathlib import Path
 from distilbert.batching import BatchPlan
 from distilbert.config import TrainingConfig
 from distilbert.inference import predict
-from distilbert.metrics import measure
+from distilbert.metrics import measure, task_metric
 from distilbert.model import SequenceClassifier
 from distilbert.steps import TrainingStep, require_positions
 from distilbert.task_objectives import ClassificationObjective
@@ -21,9 +21,11 @@ def train_on_task(
     *,
     validation: Path,
 ) -> None:
-    """Train a classifier, keep the weights of the best validation accuracy, write it.
+    """Train a classifier, keep the weights of the best validation score, write it.
 
-    The step's settings name the `task`, its `label_names` and the `seed`.
+    The score is the task's own metric: by accuracy CoLA's best epoch may be the one that calls every sentence
+    acceptable, which MCC gives nothing for. The step's settings name the `task`, its `label_names` and `metric`, and
+    the `seed`.
     """
     held_out = TokenShards([validation])
     for examples in (objective.examples, held_out):
@@ -32,7 +34,9 @@ def train_on_task(
 
     def validate(model: SequenceClassifier) -> dict[str, float]:
         logits, _ = predict(model, held_out, max_tokens=config.max_tokens_per_forward)
-        return {name: value for name, value in measure(logits, held_out.labels).items() if name != "n"}
+        figures = measure(logits, held_out.labels)
+        del figures["n"]
+        return figures | {"score": task_metric(figures, step.settings["metric"])}
 
     result = train(
         model,
@@ -41,7 +45,7 @@ def train_on_task(
         config,
         seed=seed,
         validate=validate,
-        select_by="accuracy",
+        select_by="score",
         checkpoints=step.checkpoints,
         events=step.events,
     )
