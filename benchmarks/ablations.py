@@ -29,7 +29,9 @@ from distilbert.metrics import task_metric
 from distilbert.tasks import TASKS
 
 WHOLE_RUN = "minilm-long"
+WHOLE = workload.ROOT / "runs" / WHOLE_RUN
 PRESET = workload.ROOT / "workflow" / "presets" / f"{WHOLE_RUN}.yaml"
+IDLE = {"max_steps": 1, "learning_rate": 1e-12}  # one step that changes nothing
 # Student: (the run that has it, the approach there, what that run sets beside the preset).
 STUDENTS = {
     "all three losses": ("ablation-none", "pretrained", {}),
@@ -37,12 +39,13 @@ STUDENTS = {
     "without masked LM": ("ablation-mlm", "pretrained", {"pretrain": {"alpha_mlm": 0.0}}),
     "without cosine": ("ablation-cosine", "pretrained", {"pretrain": {"alpha_cos": 0.0}}),
     "from random weights": ("ablation-layers", "pretrained", {"student": {"initialization": "random"}}),
-    # One step that changes nothing.
-    "the copied layers alone": ("ablation-text", "pretrained", {"pretrain": {"max_steps": 1, "learning_rate": 1e-12}}),
+    "the copied layers alone": ("ablation-text", "pretrained", {"pretrain": IDLE}),
     "direct, by the raw teacher": ("ablation-raw", "direct", {"direct_distillation": {"teacher": "raw"}}),
     "direct, by the fine-tuned teacher": (WHOLE_RUN, "direct", {}),
     "random weights, only fine-tuned": (WHOLE_RUN, "scratch", {}),
     "all three losses, all steps": (WHOLE_RUN, "pretrained", {}),
+    "the teacher": (WHOLE_RUN, "teacher", {}),
+    "the teacher as it came": ("ablation-encoder", "teacher", {"teacher": {"source": "train", "train": IDLE}}),
 }
 SEED = 1
 
@@ -75,18 +78,21 @@ def predictions(student: str, task: str) -> Path:
 
 
 def make(student: str, *, steps: int, tasks: list[str], cores: int) -> None:
-    """Run the workflow as far as a student's predictions.
+    """Run the workflow as far as a student's predictions."""
+    targets = [predictions(student, task) for task in tasks]
+    run_workflow(folder_of(student), targets, settings(student, steps=steps, tasks=tasks), cores=cores)
+
+
+def run_workflow(folder: Path, targets: list[Path], overlay: dict, *, cores: int) -> None:
+    """Run the workflow in a folder as far as some results, with an overlay on the preset.
 
     Raises:
         subprocess.CalledProcessError: it failed, and has said why.
     """
-    folder = folder_of(student)
-    overlay = folder / "overlay.yaml"
     folder.mkdir(parents=True, exist_ok=True)
-    overlay.write_text(yaml.safe_dump(settings(student, steps=steps, tasks=tasks)), encoding="utf-8")
-    command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--directory", str(folder)]
-    targets = [str(predictions(student, task)) for task in tasks]
-    subprocess.run([*command, *targets, "--configfile", str(PRESET), str(overlay)], cwd=workload.ROOT, check=True)
+    (folder / "overlay.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")
+    command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--directory", str(folder), *map(str, targets)]
+    subprocess.run([*command, "--configfile", str(PRESET), str(folder / "overlay.yaml")], cwd=workload.ROOT, check=True)
 
 
 def settings(student: str, *, steps: int, tasks: list[str]) -> dict:

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import re
 from operator import itemgetter
+from pathlib import Path
 
 import ablations
 import cost
@@ -17,6 +18,7 @@ import pipeline
 import pretraining
 import pyarrow as pa
 import pytest
+import search
 import startup
 import torch
 import ways
@@ -302,12 +304,65 @@ def test_an_ablation_is_the_preset_without_one_part(student):
     overlays = (ablations.settings(name, steps=7, tasks=["rte"]) for name in (WHOLE, student))
     whole, config = (merged(merged(demo, preset), overlay) for overlay in overlays)
     validate(config, str(workload.ROOT / "workflow" / "schemas" / "config.schema.yaml"))
-    sections = {name: values for name, values in config.items() if isinstance(values, dict)}
-    changed = {
-        name: {key: value for key, value in values.items() if value != whole[name][key]}
-        for name, values in sections.items()
+    assert config == merged(whole, ablations.STUDENTS[student][2])
+
+
+@pytest.mark.parametrize("approach", search.TRIED)
+def test_a_search_starts_from_the_preset_and_tries_what_is_allowed(approach):
+    """The first value of each setting is the preset's; with each of them the config is valid."""
+    demo, preset = (yaml.safe_load(path.read_text()) for path in (workload.ROOT / "config.yaml", ablations.PRESET))
+    config = merged(demo, preset)
+    for section, key, values in search.TRIED[approach]:
+        assert config[section][key] == values[0]
+        for value in values:
+            tried = merged(config, {section: {key: value}})
+            validate(tried, str(workload.ROOT / "workflow" / "schemas" / "config.schema.yaml"))
+
+
+def test_a_search_keeps_the_best_of_one_setting_for_the_next(monkeypatch):
+    """The learning rate is chosen by the mean of the tasks, then the epochs with it; a tie leaves the preset."""
+    asked = []
+
+    def scores_of(approach, overlay, tasks, *, cores):
+        asked.append(overlay["finetune"])
+        return {"sst2": {1e-4: 0.7, 3e-5: 0.9, 3e-4: 0.8}[asked[-1]["learning_rate"]], "cola": 0.1}
+
+    monkeypatch.setattr(search, "scores_of", scores_of)
+    rows = search.search("pretrained", ["sst2", "cola"], cores=1)
+    rates = [{"learning_rate": rate} for rate in (1e-4, 3e-5, 3e-4)]
+    assert asked == [*rates, {"learning_rate": 3e-5, "epochs": 3}, {"learning_rate": 3e-5, "epochs": 6}]
+    assert [row["best"] for row in rows] == ["", "yes", "", "yes", ""]
+    assert rows[1] == {
+        "approach": "pretrained",
+        "setting": "learning_rate 3e-05",
+        "SST-2": "90.0",
+        "CoLA": "10.0",
+        "mean": "50.0",
+        "best": "yes",
     }
-    assert {name: values for name, values in changed.items() if values} == ablations.STUDENTS[student][2]
+
+
+def test_a_search_that_goes_on_makes_only_what_is_missing(tmp_path, monkeypatch):
+    """A trial is made once for each task, in the copy of the run, and judged by the paper's metric."""
+    made = []
+
+    def run_workflow(folder, targets, overlay, *, cores):
+        made.append((targets, overlay))
+        for target in targets:
+            best = {"accuracy": 0.8, "f1": 0.6, "mcc": 0.4}
+            (folder / target).parent.mkdir(parents=True, exist_ok=True)
+            write_json(folder / target, {"best": best})
+
+    monkeypatch.setattr(search, "FOLDER", tmp_path)
+    monkeypatch.setattr(ablations, "run_workflow", run_workflow)
+    overlay = {"finetune": {"epochs": 6}}
+    assert search.scores_of("teacher", overlay, ["cola"], cores=1) == {"cola": 0.4}
+    assert search.scores_of("teacher", overlay, ["cola", "mrpc"], cores=1) == {"cola": 0.4, "mrpc": 0.7}
+    assert search.scores_of("teacher", overlay, ["mrpc"], cores=1) == {"mrpc": 0.7}
+    assert made == [
+        ([Path("results/models/teacher/cola/seed1/metrics.json")], overlay),
+        ([Path("results/models/teacher/mrpc/seed1/metrics.json")], overlay),
+    ]
 
 
 def test_the_table_of_ablations_compares_with_the_first(tmp_path, monkeypatch):

@@ -1,0 +1,110 @@
+"""What other settings do for the trainings on the tasks of `make minilm-long`, by their validation sets.
+
+    PYTHONPATH=workflow/scripts:benchmarks python benchmarks/search.py --json FILE
+
+For each approach one setting after another is tried, the others as found best so far. The best has the highest mean of
+the paper's metrics on the validation sets; the test sets are not looked at. It works on a copy of runs/minilm-long,
+which must be there, so that a trial makes only what its settings touch. A search that was stopped goes on when the
+command is typed again.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+from pathlib import Path
+
+import ablations
+import measure
+import torch  # noqa: F401  its threads stand in the record
+import workload
+
+from distilbert.files import read_json, write_json
+from distilbert.metrics import task_metric
+from distilbert.tasks import TASKS
+
+# Approach: the settings that are tried, in this order, as (section, key, values with the preset's first).
+FINETUNING = (("finetune", "learning_rate", (1e-4, 3e-5, 3e-4)), ("finetune", "epochs", (3, 6)))
+TRIED = {
+    "direct": (
+        ("direct_distillation", "learning_rate", (1e-4, 3e-4, 1e-3)),
+        ("direct_distillation", "temperature", (2.0, 1.0, 4.0)),
+        ("direct_distillation", "epochs", (3, 10)),
+    ),
+    "pretrained": FINETUNING,
+    "teacher": FINETUNING,
+    "scratch": (("finetune", "learning_rate", (1e-4, 3e-4, 1e-3)), ("finetune", "epochs", (3, 10))),
+}
+FOLDER = workload.ROOT / "runs" / "search"
+
+
+def main() -> None:
+    """Try what was not tried yet, print the table, and write it with what it was made on."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cores", type=int, default=os.cpu_count())
+    parser.add_argument("--tasks", nargs="+", default=["sst2", "cola"], choices=sorted(TASKS))
+    parser.add_argument("--approaches", nargs="+", default=list(TRIED), choices=list(TRIED))
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    copy_run()
+    rows = []
+    for approach in arguments.approaches:
+        rows += search(approach, arguments.tasks, cores=arguments.cores)
+    measure.print_table(rows)
+    measure.write(arguments.json, measure.record(rows=rows))
+
+
+def copy_run() -> None:
+    """Copy the run with all its results, unless it was."""
+    if not FOLDER.exists():
+        unfinished = FOLDER.with_name("search.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.copytree(ablations.WHOLE, unfinished)
+        unfinished.rename(FOLDER)
+
+
+def search(approach: str, tasks: list[str], *, cores: int) -> list[dict]:
+    """Return a row per trial of an approach, those of one setting together, the best of each marked."""
+    best: dict = {}
+    rows = []
+    for section, key, values in TRIED[approach]:
+        trials = [best | {key: value} for value in values]
+        scores = [scores_of(approach, {section: trial}, tasks, cores=cores) for trial in trials]
+        means = [statistics.mean(score.values()) for score in scores]
+        chosen = means.index(max(means))
+        for i in range(len(values)):
+            row = {"approach": approach, "setting": ", ".join(f"{name} {value:g}" for name, value in trials[i].items())}
+            row |= {TASKS[task].title: f"{100 * score:.1f}" for task, score in scores[i].items()}
+            rows.append(row | {"mean": f"{100 * means[i]:.1f}", "best": "yes" if i == chosen else ""})
+        best = trials[chosen]
+    return rows
+
+
+def scores_of(approach: str, overlay: dict, tasks: list[str], *, cores: int) -> dict[str, float]:
+    """Return the paper's metric of each task on its validation set, of the epoch that is kept there.
+
+    Raises:
+        subprocess.CalledProcessError: the workflow failed, and has said why.
+    """
+    record = FOLDER / "tried.json"
+    known = read_json(record) if record.exists() else {}
+    missing = [task for task in tasks if name_of(approach, overlay, task) not in known]
+    if missing:
+        folders = {task: Path("results", "models", approach, task, f"seed{ablations.SEED}") for task in missing}
+        made = {task: folder / "metrics.json" for task, folder in folders.items()}
+        ablations.run_workflow(FOLDER, list(made.values()), overlay, cores=cores)
+        for task, path in made.items():
+            figures = read_json(FOLDER / path)["best"]
+            known[name_of(approach, overlay, task)] = task_metric(figures, TASKS[task].metric)
+        write_json(record, known)
+    return {task: known[name_of(approach, overlay, task)] for task in tasks}
+
+
+def name_of(approach: str, overlay: dict, task: str) -> str:
+    """Return what a trial is kept under."""
+    return f"{approach} {task} {json.dumps(overlay, sort_keys=True)}"
+
+
+if __name__ == "__main__":
+    main()
