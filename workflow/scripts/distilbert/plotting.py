@@ -95,7 +95,8 @@ def accuracy_bars(summary: pd.DataFrame, cells: pd.DataFrame, titles: dict[str, 
     handles, labels = top.get_legend_handles_labels()
     bars_first = sorted(range(len(labels)), key=lambda i: labels[i] not in APPROACHES.values())
     legend = [handles[i] for i in bars_first], [labels[i] for i in bars_first]
-    figure.legend(*legend, loc="outside lower center", ncols=len(labels), frameon=False, columnspacing=1.4)
+    columns = len(labels) if len(labels) < 6 else 3  # six in a row are wider than the figure
+    figure.legend(*legend, loc="outside lower center", ncols=columns, frameon=False, columnspacing=1.4)
     return figure
 
 
