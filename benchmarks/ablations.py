@@ -4,9 +4,10 @@
 
 The students of `make minilm-long`, each without one part and pretrained for fewer steps, as all of them together are to
 take two cores an hour or two. Each is a run of the workflow in a folder of its own (runs/ablation-*), asked for the
-predictions alone, with the teacher of runs/minilm-long, which must be there; that run's own students stand below them.
-A run that was stopped goes on when the command is typed again. All models are scored on the same test examples, so that
-the difference to the student with everything has an interval of its own (`distilbert.confidence`).
+predictions alone, with the teacher of runs/minilm-long, which must be there; that run's own models stand below them,
+and last its teacher without the masked-LM training that gave it a head. A run that was stopped goes on when the command
+is typed again. All models are scored on the same test examples, so that the difference to the student with everything
+has an interval of its own (`distilbert.confidence`).
 """
 
 import argparse

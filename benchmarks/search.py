@@ -21,20 +21,18 @@ import torch  # noqa: F401  its threads stand in the record
 import workload
 
 from distilbert.files import read_json, write_json
-from distilbert.metrics import task_metric
 from distilbert.tasks import TASKS
 
-# Approach: the settings that are tried, in this order, as (section, key, values with the preset's first).
-FINETUNING = (("finetune", "learning_rate", (1e-4, 3e-5, 3e-4)), ("finetune", "epochs", (3, 6)))
+# Approach: (section, {setting: the values that are tried, the preset's first}), in the order of the search.
+FINETUNING = ("finetune", {"learning_rate": (1e-4, 3e-5, 3e-4), "epochs": (3, 6)})
 TRIED = {
     "direct": (
-        ("direct_distillation", "learning_rate", (1e-4, 3e-4, 1e-3)),
-        ("direct_distillation", "temperature", (2.0, 1.0, 4.0)),
-        ("direct_distillation", "epochs", (3, 10)),
+        "direct_distillation",
+        {"learning_rate": (1e-4, 3e-4, 1e-3), "temperature": (2.0, 1.0, 4.0), "epochs": (3, 10)},
     ),
     "pretrained": FINETUNING,
     "teacher": FINETUNING,
-    "scratch": (("finetune", "learning_rate", (1e-4, 3e-4, 1e-3)), ("finetune", "epochs", (3, 10))),
+    "scratch": ("finetune", {"learning_rate": (1e-4, 3e-4, 1e-3), "epochs": (3, 10)}),
 }
 FOLDER = workload.ROOT / "runs" / "search"
 
@@ -66,9 +64,11 @@ def copy_run() -> None:
 
 def search(approach: str, tasks: list[str], *, cores: int) -> list[dict]:
     """Return a row per trial of an approach, those of one setting together, the best of each marked."""
-    best: dict = {}
+    section, settings = TRIED[approach]
+    # Every trial names all settings, so that the best one so far is known by its name and not made again.
+    best = {key: values[0] for key, values in settings.items()}
     rows = []
-    for section, key, values in TRIED[approach]:
+    for key, values in settings.items():
         trials = [best | {key: value} for value in values]
         scores = [scores_of(approach, {section: trial}, tasks, cores=cores) for trial in trials]
         means = [statistics.mean(score.values()) for score in scores]
@@ -95,8 +95,7 @@ def scores_of(approach: str, overlay: dict, tasks: list[str], *, cores: int) -> 
         made = {task: folder / "metrics.json" for task, folder in folders.items()}
         ablations.run_workflow(FOLDER, list(made.values()), overlay, cores=cores)
         for task, path in made.items():
-            figures = read_json(FOLDER / path)["best"]
-            known[name_of(approach, overlay, task)] = task_metric(figures, TASKS[task].metric)
+            known[name_of(approach, overlay, task)] = read_json(FOLDER / path)["best"]["score"]
         write_json(record, known)
     return {task: known[name_of(approach, overlay, task)] for task in tasks}
 
