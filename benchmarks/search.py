@@ -1,4 +1,4 @@
-"""What other settings do for the trainings on the tasks of `make minilm-long`, by their validation sets.
+"""What other settings do for the scores of `make minilm-long`, by the validation sets of its tasks.
 
     PYTHONPATH=workflow/scripts:benchmarks python benchmarks/search.py --json FILE
 
@@ -21,18 +21,22 @@ import torch  # noqa: F401  its threads stand in the record
 import workload
 
 from distilbert.files import read_json, write_json
+from distilbert.metrics import task_metric
 from distilbert.tasks import TASKS
 
-# Approach: (section, {setting: the values that are tried, the preset's first}), in the order of the search.
-FINETUNING = ("finetune", {"learning_rate": (1e-4, 3e-5, 3e-4), "epochs": (3, 6)})
+# Approach: {setting: the values that are tried, the preset's first}, in the order of the search.
+FINETUNING = {"finetune.learning_rate": (1e-4, 3e-5, 3e-4), "finetune.epochs": (3, 6)}
 TRIED = {
-    "direct": (
-        "direct_distillation",
-        {"learning_rate": (1e-4, 3e-4, 1e-3), "temperature": (2.0, 1.0, 4.0), "epochs": (3, 10)},
-    ),
-    "pretrained": FINETUNING,
+    "pretrained": {"student.teacher_layers": ([0, 2, 5], [1, 3, 5], [0, 1, 2])}
+    | FINETUNING
+    | {"pretrain.max_steps": (800, 1500)},
     "teacher": FINETUNING,
-    "scratch": ("finetune", {"learning_rate": (1e-4, 3e-4, 1e-3), "epochs": (3, 10)}),
+    "direct": {
+        "direct_distillation.learning_rate": (1e-4, 3e-4, 1e-3),
+        "direct_distillation.temperature": (2.0, 1.0, 4.0),
+        "direct_distillation.epochs": (3, 10),
+    },
+    "scratch": {"finetune.learning_rate": (1e-4, 3e-4, 1e-3), "finetune.epochs": (3, 10)},
 }
 FOLDER = workload.ROOT / "runs" / "search"
 
@@ -41,7 +45,7 @@ def main() -> None:
     """Try what was not tried yet, print the table, and write it with what it was made on."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cores", type=int, default=os.cpu_count())
-    parser.add_argument("--tasks", nargs="+", default=["sst2", "cola"], choices=sorted(TASKS))
+    parser.add_argument("--tasks", nargs="+", default=["sst2", "mrpc", "cola"], choices=sorted(TASKS))
     parser.add_argument("--approaches", nargs="+", default=list(TRIED), choices=list(TRIED))
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -64,24 +68,23 @@ def copy_run() -> None:
 
 def search(approach: str, tasks: list[str], *, cores: int) -> list[dict]:
     """Return a row per trial of an approach, those of one setting together, the best of each marked."""
-    section, settings = TRIED[approach]
     # Every trial names all settings, so that the best one so far is known by its name and not made again.
-    best = {key: values[0] for key, values in settings.items()}
+    best = {setting: values[0] for setting, values in TRIED[approach].items()}
     rows = []
-    for key, values in settings.items():
-        trials = [best | {key: value} for value in values]
-        scores = [scores_of(approach, {section: trial}, tasks, cores=cores) for trial in trials]
+    for setting, values in TRIED[approach].items():
+        trials = [best | {setting: value} for value in values]
+        scores = [scores_of(approach, trial, tasks, cores=cores) for trial in trials]
         means = [statistics.mean(score.values()) for score in scores]
         chosen = means.index(max(means))
-        for i in range(len(values)):
-            row = {"approach": approach, "setting": ", ".join(f"{name} {value:g}" for name, value in trials[i].items())}
+        for i, value in enumerate(values):
+            row = {"approach": approach, "setting": f"`{setting}`", "value": json.dumps(value)}
             row |= {TASKS[task].title: f"{100 * score:.1f}" for task, score in scores[i].items()}
             rows.append(row | {"mean": f"{100 * means[i]:.1f}", "best": "yes" if i == chosen else ""})
         best = trials[chosen]
     return rows
 
 
-def scores_of(approach: str, overlay: dict, tasks: list[str], *, cores: int) -> dict[str, float]:
+def scores_of(approach: str, trial: dict, tasks: list[str], *, cores: int) -> dict[str, float]:
     """Return the paper's metric of each task on its validation set, of the epoch that is kept there.
 
     Raises:
@@ -89,20 +92,30 @@ def scores_of(approach: str, overlay: dict, tasks: list[str], *, cores: int) -> 
     """
     record = FOLDER / "tried.json"
     known = read_json(record) if record.exists() else {}
-    missing = [task for task in tasks if name_of(approach, overlay, task) not in known]
+    missing = [task for task in tasks if name_of(approach, trial, task) not in known]
     if missing:
         folders = {task: Path("results", "models", approach, task, f"seed{ablations.SEED}") for task in missing}
         made = {task: folder / "metrics.json" for task, folder in folders.items()}
-        ablations.run_workflow(FOLDER, list(made.values()), overlay, cores=cores)
+        ablations.run_workflow(FOLDER, list(made.values()), overlay_of(trial), cores=cores)
         for task, path in made.items():
-            known[name_of(approach, overlay, task)] = read_json(FOLDER / path)["best"]["score"]
+            figures = read_json(FOLDER / path)["best"]
+            known[name_of(approach, trial, task)] = task_metric(figures, TASKS[task].metric)
         write_json(record, known)
-    return {task: known[name_of(approach, overlay, task)] for task in tasks}
+    return {task: known[name_of(approach, trial, task)] for task in tasks}
 
 
-def name_of(approach: str, overlay: dict, task: str) -> str:
+def name_of(approach: str, trial: dict, task: str) -> str:
     """Return what a trial is kept under."""
-    return f"{approach} {task} {json.dumps(overlay, sort_keys=True)}"
+    return f"{approach} {task} {json.dumps(trial, sort_keys=True)}"
+
+
+def overlay_of(trial: dict) -> dict:
+    """Return what a trial sets, {"section.key": value}, as a config file has it."""
+    overlay: dict[str, dict] = {}
+    for setting, value in trial.items():
+        section, key = setting.split(".")
+        overlay.setdefault(section, {})[key] = value
+    return overlay
 
 
 if __name__ == "__main__":

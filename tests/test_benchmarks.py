@@ -312,33 +312,33 @@ def test_a_search_starts_from_the_preset_and_tries_what_is_allowed(approach):
     """The first value of each setting is the preset's; with each of them the config is valid."""
     demo, preset = (yaml.safe_load(path.read_text()) for path in (workload.ROOT / "config.yaml", ablations.PRESET))
     config = merged(demo, preset)
-    section, settings = search.TRIED[approach]
-    for key, values in settings.items():
-        assert config[section][key] == values[0]
+    for setting, values in search.TRIED[approach].items():
+        assert merged(config, search.overlay_of({setting: values[0]})) == config
         for value in values:
-            tried = merged(config, {section: {key: value}})
+            tried = merged(config, search.overlay_of({setting: value}))
             validate(tried, str(workload.ROOT / "workflow" / "schemas" / "config.schema.yaml"))
 
 
 def test_a_search_keeps_the_best_of_one_setting_for_the_next(monkeypatch):
-    """The learning rate is chosen by the mean of the tasks, then the epochs with it; a tie leaves the preset.
+    """The learning rate is chosen by the mean of the tasks, the epochs with it; a tie leaves the first value.
 
     What is asked for twice goes by one name (`scores_of`), so it is made once.
     """
     asked = []
 
-    def scores_of(approach, overlay, tasks, *, cores):
-        asked.append(overlay["finetune"])
-        return {"sst2": {1e-4: 0.7, 3e-5: 0.9, 3e-4: 0.8}[asked[-1]["learning_rate"]], "cola": 0.1}
+    def scores_of(approach, trial, tasks, *, cores):
+        asked.append(trial)
+        return {"sst2": {1e-4: 0.7, 3e-5: 0.9, 3e-4: 0.8}[trial["finetune.learning_rate"]], "cola": 0.1}
 
     monkeypatch.setattr(search, "scores_of", scores_of)
-    rows = search.search("pretrained", ["sst2", "cola"], cores=1)
-    rates = [{"learning_rate": rate, "epochs": 3} for rate in (1e-4, 3e-5, 3e-4)]
-    assert asked == [*rates, {"learning_rate": 3e-5, "epochs": 3}, {"learning_rate": 3e-5, "epochs": 6}]
+    rows = search.search("teacher", ["sst2", "cola"], cores=1)
+    tried = [(1e-4, 3), (3e-5, 3), (3e-4, 3), (3e-5, 3), (3e-5, 6)]
+    assert asked == [{"finetune.learning_rate": rate, "finetune.epochs": epochs} for rate, epochs in tried]
     assert [row["best"] for row in rows] == ["", "yes", "", "yes", ""]
     assert rows[1] == {
-        "approach": "pretrained",
-        "setting": "learning_rate 3e-05, epochs 3",
+        "approach": "teacher",
+        "setting": "`finetune.learning_rate`",
+        "value": "3e-05",
         "SST-2": "90.0",
         "CoLA": "10.0",
         "mean": "50.0",
@@ -347,22 +347,22 @@ def test_a_search_keeps_the_best_of_one_setting_for_the_next(monkeypatch):
 
 
 def test_a_search_that_goes_on_makes_only_what_is_missing(tmp_path, monkeypatch):
-    """A trial is made once for each task, in the copy of the run, and judged by the score of the epoch it kept."""
+    """A trial is made once for each task, in the copy of the run, and judged by the task's metric where it was best."""
     made = []
 
     def run_workflow(folder, targets, overlay, *, cores):
         made.append((targets, overlay))
         for target in targets:
-            best = {"accuracy": 0.8, "f1": 0.6, "mcc": 0.4, "score": 0.7 if "mrpc" in str(target) else 0.4}
             (folder / target).parent.mkdir(parents=True, exist_ok=True)
-            write_json(folder / target, {"best": best})
+            write_json(folder / target, {"best": {"accuracy": 0.75, "f1": 0.5, "mcc": 0.25}})
 
     monkeypatch.setattr(search, "FOLDER", tmp_path)
     monkeypatch.setattr(ablations, "run_workflow", run_workflow)
-    overlay = {"finetune": {"epochs": 6}}
-    assert search.scores_of("teacher", overlay, ["cola"], cores=1) == {"cola": 0.4}
-    assert search.scores_of("teacher", overlay, ["cola", "mrpc"], cores=1) == {"cola": 0.4, "mrpc": 0.7}
-    assert search.scores_of("teacher", overlay, ["mrpc"], cores=1) == {"mrpc": 0.7}
+    trial = {"finetune.epochs": 6, "finetune.learning_rate": 3e-5, "student.num_layers": 1}
+    overlay = {"finetune": {"epochs": 6, "learning_rate": 3e-5}, "student": {"num_layers": 1}}
+    assert search.scores_of("teacher", trial, ["cola"], cores=1) == {"cola": 0.25}
+    assert search.scores_of("teacher", trial, ["cola", "mrpc"], cores=1) == {"cola": 0.25, "mrpc": 0.625}
+    assert search.scores_of("teacher", trial, ["mrpc"], cores=1) == {"mrpc": 0.625}
     assert made == [
         ([Path("results/models/teacher/cola/seed1/metrics.json")], overlay),
         ([Path("results/models/teacher/mrpc/seed1/metrics.json")], overlay),
