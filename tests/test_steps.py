@@ -299,7 +299,7 @@ def run_all() -> None:
         pretraining=Path("student/pretrained/training.csv"),
         teacher=Path("teacher/training.csv"),
         finetuning=[Path(f"{folder}/training.csv") for folder in folders],
-        settings={"models": MODELS, "title": TITLES},
+        settings={"models": MODELS, "title": TITLES, "metric": METRICS},
         **figures["curves"],
     )
 

@@ -111,7 +111,7 @@ rule plot_training_curves:
     conda:
         "../../envs/plot.yaml"
     params:
-        **settings(models=MODELS, title=of_tasks("title")),
+        **settings(models=MODELS, title=of_tasks("title"), metric=of_tasks("metric")),
         **code("plot_training_curves.py"),
     script:
         "../scripts/plot_training_curves.py"

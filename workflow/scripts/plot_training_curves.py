@@ -1,4 +1,4 @@
-"""Draw the losses of teacher training and pretraining, and the validation accuracy of the fine-tunings.
+"""Draw the losses of teacher training and pretraining, and the validation scores of the fine-tunings.
 
 Reads the training curves that the training steps wrote; writes training_curves.png and training_curves.svg.
 """
@@ -15,7 +15,7 @@ def main(
 ) -> None:
     """Draw; `settings["models"]` names approach, task and seed of each fine-tuning curve, in their order.
 
-    `settings["title"]` says what each task is called.
+    `settings["title"]` says what each task is called, `settings["metric"]` by which figure it is judged.
     """
     curves = {"student": pd.read_csv(pretraining)}
     if teacher:
@@ -24,7 +24,7 @@ def main(
     for model, path in zip(settings["models"], finetuning, strict=True):
         table = pd.read_csv(path)
         tables.append(table[table["split"] == "validation"].assign(**model))
-    figure = plotting.training_curves(curves, pd.concat(tables), settings["title"])
+    figure = plotting.training_curves(curves, pd.concat(tables), settings["title"], settings["metric"])
     plotting.save(figure, png, svg)
 
 

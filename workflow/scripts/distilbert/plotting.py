@@ -250,12 +250,14 @@ def cross_evaluation_heat_map(
     return figure
 
 
-def training_curves(pretraining: dict[str, pd.DataFrame], finetuning: pd.DataFrame, titles: dict[str, str]) -> Figure:
-    """Return the losses of the trainings on the corpus and the validation accuracy of the fine-tunings.
+def training_curves(
+    pretraining: dict[str, pd.DataFrame], finetuning: pd.DataFrame, titles: dict[str, str], metrics: dict[str, str]
+) -> Figure:
+    """Return the losses of the trainings on the corpus and the scores of the fine-tunings on the validation sets.
 
     pretraining: {"student": curve, perhaps "teacher": curve} as the steps write them; a band over the total loss
-    reaches up to its highest step. finetuning: columns approach,
-    task, seed, epoch, accuracy. titles: what each task is called.
+    reaches up to its highest step. finetuning: columns approach, task, seed, epoch, score, which chooses the epoch.
+    titles, metrics: what each task is called, and which figure its score is (`Task.metric`).
     """
     tasks = list(finetuning["task"].unique())
     losses = [("teacher", "loss")] if "teacher" in pretraining else []
@@ -270,15 +272,13 @@ def training_curves(pretraining: dict[str, pd.DataFrame], finetuning: pd.DataFra
     top.axes[0].set_ylabel("Loss (nats; cosine: 1 − cos)")
     top.legend(*_legend(top.axes), loc="outside lower center", ncols=3, frameon=False)
     top.suptitle("Training on the corpus", x=0.02, ha="left", fontsize=12)
-    for number, (axes, task) in enumerate(
-        zip(_panels(bottom, rows, columns, len(tasks), sharey=True), tasks, strict=True)
-    ):
-        _accuracy_curves(axes, finetuning[finetuning["task"] == task])
+    for axes, task in zip(_panels(bottom, rows, columns, len(tasks)), tasks, strict=True):
+        _score_curves(axes, finetuning[finetuning["task"] == task])
         axes.set_title(titles[task])
-        if number % columns == 0:
-            axes.set_ylabel("Validation accuracy (%)")
+        axes.set_ylabel(textwrap.fill(f"{METRIC_TITLES[metrics[task]]} × 100", 20))
     bottom.legend(*_legend(bottom.axes), loc="outside lower center", ncols=4, frameon=False)
-    bottom.suptitle("Training on the tasks (median over the seeds)", x=0.02, ha="left", fontsize=12)
+    title = "Training on the tasks: scores on the validation sets (median over the seeds)"
+    bottom.suptitle(title, x=0.02, ha="left", fontsize=12)
     return figure
 
 
@@ -308,12 +308,12 @@ def _loss_curve(axes, curve: pd.DataFrame, name: str) -> None:
     axes.set_ylim(bottom=0)
 
 
-def _accuracy_curves(axes, curves: pd.DataFrame) -> None:
+def _score_curves(axes, curves: pd.DataFrame) -> None:
     # Curves that coincide stay visible: the later ones have smaller markers.
     for size, (approach, label) in zip((7.5, 6, 4.5, 3), APPROACHES.items(), strict=True):
         rows = curves[curves["approach"] == approach]
         if len(rows):
-            medians = rows.groupby("epoch")["accuracy"].median()
+            medians = rows.groupby("epoch")["score"].median()
             axes.plot(
                 medians.index, 100 * medians, color=APPROACH_COLOURS[approach], marker="o", ms=size, lw=1.4, label=label
             )
