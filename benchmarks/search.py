@@ -27,9 +27,8 @@ from distilbert.tasks import TASKS
 # Approach: {setting: the values that are tried, the preset's first}, in the order of the search.
 FINETUNING = {"finetune.learning_rate": (1e-4, 3e-5, 3e-4), "finetune.epochs": (3, 6)}
 TRIED = {
-    "pretrained": {"student.teacher_layers": ([0, 2, 5], [1, 3, 5], [0, 1, 2])}
-    | FINETUNING
-    | {"pretrain.max_steps": (800, 1500)},
+    "pretrained": FINETUNING
+    | {"student.teacher_layers": ([0, 2, 5], [1, 3, 5], [0, 1, 2]), "pretrain.max_steps": (800, 1500)},
     "teacher": FINETUNING,
     "direct": {
         "direct_distillation.learning_rate": (1e-4, 3e-4, 1e-3),
@@ -43,16 +42,18 @@ FOLDER = workload.ROOT / "runs" / "search"
 
 def main() -> None:
     """Try what was not tried yet, print the table, and write it with what it was made on."""
+    every = sorted({setting for settings in TRIED.values() for setting in settings})
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cores", type=int, default=os.cpu_count())
     parser.add_argument("--tasks", nargs="+", default=["sst2", "mrpc", "cola"], choices=sorted(TASKS))
     parser.add_argument("--approaches", nargs="+", default=list(TRIED), choices=list(TRIED))
+    parser.add_argument("--settings", nargs="+", default=every, choices=every, help="the others stay the preset's")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     copy_run()
     rows = []
     for approach in arguments.approaches:
-        rows += search(approach, arguments.tasks, cores=arguments.cores)
+        rows += search(approach, arguments.settings, arguments.tasks, cores=arguments.cores)
     measure.print_table(rows)
     measure.write(arguments.json, measure.record(rows=rows))
 
@@ -66,12 +67,12 @@ def copy_run() -> None:
         unfinished.rename(FOLDER)
 
 
-def search(approach: str, tasks: list[str], *, cores: int) -> list[dict]:
-    """Return a row per trial of an approach, those of one setting together, the best of each marked."""
+def search(approach: str, settings: list[str], tasks: list[str], *, cores: int) -> list[dict]:
+    """Return a row per trial of an approach, those of one of the settings together, the best of each marked."""
     # Every trial names all settings, so that the best one so far is known by its name and not made again.
     best = {setting: values[0] for setting, values in TRIED[approach].items()}
     rows = []
-    for setting, values in TRIED[approach].items():
+    for setting, values in ((key, values) for key, values in TRIED[approach].items() if key in settings):
         trials = [best | {setting: value} for value in values]
         scores = [scores_of(approach, trial, tasks, cores=cores) for trial in trials]
         means = [statistics.mean(score.values()) for score in scores]

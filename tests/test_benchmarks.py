@@ -331,7 +331,7 @@ def test_a_search_keeps_the_best_of_one_setting_for_the_next(monkeypatch):
         return {"sst2": {1e-4: 0.7, 3e-5: 0.9, 3e-4: 0.8}[trial["finetune.learning_rate"]], "cola": 0.1}
 
     monkeypatch.setattr(search, "scores_of", scores_of)
-    rows = search.search("teacher", ["sst2", "cola"], cores=1)
+    rows = search.search("teacher", ["finetune.learning_rate", "finetune.epochs"], ["sst2", "cola"], cores=1)
     tried = [(1e-4, 3), (3e-5, 3), (3e-4, 3), (3e-5, 3), (3e-5, 6)]
     assert asked == [{"finetune.learning_rate": rate, "finetune.epochs": epochs} for rate, epochs in tried]
     assert [row["best"] for row in rows] == ["", "yes", "", "yes", ""]
