@@ -275,7 +275,8 @@ def training_curves(
     for axes, task in zip(_panels(bottom, rows, columns, len(tasks)), tasks, strict=True):
         _score_curves(axes, finetuning[finetuning["task"] == task])
         axes.set_title(titles[task])
-        axes.set_ylabel(textwrap.fill(f"{METRIC_TITLES[metrics[task]]} × 100", 20))
+        metric = METRIC_TITLES[metrics[task]]
+        axes.set_ylabel(textwrap.fill(f"{metric[0].upper()}{metric[1:]} × 100", 20))
     bottom.legend(*_legend(bottom.axes), loc="outside lower center", ncols=4, frameon=False)
     title = "Training on the tasks: scores on the validation sets (median over the seeds)"
     bottom.suptitle(title, x=0.02, ha="left", fontsize=12)
