@@ -71,8 +71,9 @@ def search(approach: str, settings: list[str], tasks: list[str], *, cores: int) 
     """Return a row per trial of an approach, those of one of the settings together, the best of each marked."""
     # Every trial names all settings, so that the best one so far is known by its name and not made again.
     best = {setting: values[0] for setting, values in TRIED[approach].items()}
+    tried = {setting: values for setting, values in TRIED[approach].items() if setting in settings}
     rows = []
-    for setting, values in ((key, values) for key, values in TRIED[approach].items() if key in settings):
+    for setting, values in tried.items():
         trials = [best | {setting: value} for value in values]
         scores = [scores_of(approach, trial, tasks, cores=cores) for trial in trials]
         means = [statistics.mean(score.values()) for score in scores]

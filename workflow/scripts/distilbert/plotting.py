@@ -283,9 +283,9 @@ def training_curves(
     return figure
 
 
-def _panels(figure, rows: int, columns: int, count: int, **options) -> list:
+def _panels(figure, rows: int, columns: int, count: int) -> list:
     """Return the first so many panels of a grid; the others are left empty, so that all panels are of one size."""
-    grid = figure.subplots(rows, columns, squeeze=False, **options)
+    grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[count:]:
         axes.set_visible(False)
     return list(grid.flat[:count])
