@@ -32,7 +32,9 @@ def use_kernel(monkeypatch) -> None:
     if DEVICE == "cpu":
         if os.environ.get("TRITON_INTERPRET") != "1":
             pytest.skip("no GPU, and TRITON_INTERPRET=1 is not set")
-        monkeypatch.setattr(vocabulary_head, "_plain", vocabulary_head._with_kernel)
+        from distilbert.vocabulary_kernel import kl_and_mlm_
+
+        monkeypatch.setattr(vocabulary_head, "_implementation", lambda device: (kl_and_mlm_, 64))
     else:
         assert vocabulary_head._has_kernel()
 
@@ -98,6 +100,7 @@ def assert_same(student, teacher, targets, *, rtol=1e-4, atol=1e-5, **weights) -
 def test_it_is_the_losses_of_all_logits(monkeypatch, implementation, chunk_logits, num_targets):
     """Losses and gradients are those of all logits, however it is chunked and however many targets there are."""
     monkeypatch.setitem(vocabulary_head.CHUNK_LOGITS, DEVICE, chunk_logits)
+    monkeypatch.setitem(vocabulary_head.CACHED_LOGITS, DEVICE, chunk_logits // 2)
     assert_same(*heads(), some_targets(num_targets), **WEIGHTS)
 
 

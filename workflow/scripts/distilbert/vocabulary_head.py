@@ -4,21 +4,25 @@ KL on all positions and masked LM on the targets, as `losses.soft_target_kl` and
 at once, up to rounding. A chunk of positions at a time, logits, losses and gradient are computed while they are at
 hand; the full logits (N times 30,522 words, several times over) would cost more than the rest of the step.
 
-Two implementations of the same sums: plain torch, and on a GPU one Triton kernel (`vocabulary_kernel`) between
-matrix products in the precision of autocast. A test holds them together.
+Between the matrix products of a chunk stand two implementations of the same sums: plain torch, and on a GPU one Triton
+kernel (`vocabulary_kernel`). A test holds them together.
 
 Shapes: N positions, V words, P words padded to a multiple of 64, D hidden units, n positions of a chunk.
 """
 
 import logging
+from collections.abc import Callable
 from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Logits of one model that are held at once: what fits a CPU's cache; on a GPU, 256 MB of bfloat16, some 4,000 rows.
-CHUNK_LOGITS = {"cpu": 2**22, "cuda": 2**27}
+# Logits of one model that are held at once: the matrix products want many rows. On a CPU those of 2,000 positions, as
+# each chunk reads and writes the weight's gradient anew; on a GPU 256 MB of bfloat16, some 4,000.
+CHUNK_LOGITS = {"cpu": 2**26, "cuda": 2**27}
+# Logits that plain torch goes over many times: on a CPU what its cache holds several times in float32.
+CACHED_LOGITS = {"cpu": 2**20, "cuda": 2**27}
 # Rows of matrices in whole cache lines, and whole tiles of the tensor cores: 30,522 is no multiple even of 8.
 WORDS_MULTIPLE = 64
 
@@ -52,9 +56,8 @@ class _VocabularyLosses(torch.autograd.Function):
         *constants, is_grad_enabled = constants
         # `needs_input_grad` is true of a parameter under `no_grad` too.
         needs_gradient = is_grad_enabled and any(ctx.needs_input_grad)
-        compute = _with_kernel if hidden.is_cuda and _has_kernel() else _plain
         student, teacher = (hidden, weight, bias), (teacher_hidden, teacher_weight, teacher_bias)
-        kl, mlm, gradients = compute(student, teacher, targets, *constants, needs_gradient)
+        kl, mlm, gradients = _losses_and_gradients(student, teacher, targets, *constants, needs_gradient)
         ctx.save_for_backward(*gradients)
         ctx.mark_non_differentiable(kl, mlm)
         _, kl_weight, mlm_weight = constants
@@ -66,60 +69,21 @@ class _VocabularyLosses(torch.autograd.Function):
         return *(gradient.mul_(upstream) for gradient in gradients), *[None] * 8
 
 
-def _plain(student, teacher, targets, T, kl_weight, mlm_weight, needs_gradient) -> tuple[Tensor, Tensor, list[Tensor]]:
+def _losses_and_gradients(
+    student, teacher, targets, T, kl_weight, mlm_weight, needs_gradient
+) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Return KL, MLM and the gradients of hidden states, weight and bias (none unless needed).
 
     Matrix products take and give the precision of autocast, or else that of the hidden states; all else is float32.
+    The gradients of weight and bias add up over the chunks in float32; that of the hidden states is of the products'
+    precision. Nothing here waits for a GPU that has the kernel.
     """
-    precision = _precision_of_products(student[0])
-    with torch.autocast(student[0].device.type, enabled=False):
-        hidden, weight, bias = (tensor.detach().to(precision) for tensor in student)
-        teacher_hidden, *teacher_head = (tensor.detach().to(precision) for tensor in teacher)
-        kl, mlm = hidden.new_zeros((), dtype=torch.float32), hidden.new_zeros((), dtype=torch.float32)
-        gradients = [torch.zeros_like(tensor, dtype=torch.float32) for tensor in student] if needs_gradient else []
-        rows = max(1, CHUNK_LOGITS[hidden.device.type] // weight.shape[0])
-        for start in range(0, len(hidden), rows):
-            part = slice(start, start + rows)
-            logits = F.linear(hidden[part], weight, bias).float()  # (n, V)
-            soft_targets = F.linear(teacher_hidden[part], *teacher_head).float().div_(T)
-            # KL = sum_v p_v (t_v - s_v) - lse(t) + lse(s), with t and s the softened logits and p = softmax(t).
-            teacher_lse = soft_targets.logsumexp(1, keepdim=True)
-            difference = soft_targets - logits / T
-            soft_targets.sub_(teacher_lse).exp_()
-            difference.mul_(soft_targets)
-            student_lse = (logits / T).logsumexp(1, keepdim=True)
-            kl += (difference.sum(1) - teacher_lse.squeeze(1) + student_lse.squeeze(1)).sum() * T**2
-            chosen = (targets[part] >= 0).nonzero().squeeze(1)
-            words, target_logits = targets[part][chosen], logits[chosen]
-            log_probabilities = target_logits.log_softmax(1)  # (m, V)
-            mlm -= log_probabilities.gather(1, words[:, None]).sum()
-            if needs_gradient:
-                gradient = logits.div_(T).sub_(student_lse).exp_().sub_(soft_targets).mul_(kl_weight * T)
-                hard = log_probabilities.exp_()
-                hard.scatter_add_(1, words[:, None], hard.new_full((len(words), 1), -1.0))
-                gradient.index_add_(0, chosen, hard, alpha=mlm_weight)
-                gradients[2] += gradient.sum(0)
-                gradient = gradient.to(precision)
-                gradients[0][part] = gradient @ weight
-                _add_product_(gradients[1], gradient.T, hidden[part])
-    return kl, mlm, gradients
-
-
-def _with_kernel(
-    student, teacher, targets, T, kl_weight, mlm_weight, needs_gradient
-) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Return what `_plain` returns; nothing here waits for the GPU.
-
-    The gradients of weight and bias add up over the chunks in float32, as products and kernel do within; that of
-    the hidden states is of the products' precision.
-    """
-    from distilbert.vocabulary_kernel import kl_and_mlm_  # here because only a GPU's installation has Triton
-
     device, num_words = student[0].device, len(student[1])
+    kl_and_mlm_, words_multiple = _implementation(device)
     precision = _precision_of_products(student[0])
     with torch.autocast(device.type, enabled=False):
-        hidden, weight, bias = _padded(*student, precision)  # (N, D), (P, D), (P,)
-        teacher_hidden, *teacher_head = _padded(*teacher, precision)
+        hidden, weight, bias = _padded(*student, precision, words_multiple)  # (N, D), (P, D), (P,)
+        teacher_hidden, *teacher_head = _padded(*teacher, precision, words_multiple)
         kl, mlm = torch.zeros((), device=device), torch.zeros((), device=device)
         if needs_gradient:
             hidden_gradient = torch.empty_like(hidden)
@@ -141,7 +105,7 @@ def _with_kernel(
             kl += kl_of_part
             mlm += mlm_of_part
             if needs_gradient:
-                gradient = logits  # the kernel left it there
+                gradient = logits  # was left there
                 torch.mm(gradient, weight, out=hidden_gradient[part])
                 _add_product_(weight_gradient, gradient.T, hidden[part])
                 bias_gradient += gradient.sum(0, dtype=torch.float32)
@@ -150,16 +114,61 @@ def _with_kernel(
     return kl, mlm, [hidden_gradient, weight_gradient[:num_words], bias_gradient[:num_words]]
 
 
+def _implementation(device: torch.device) -> tuple[Callable, int]:
+    """Return what computes losses and gradient of a chunk's logits, and of what number its words must be a multiple."""
+    if device.type == "cuda" and _has_kernel():
+        from distilbert.vocabulary_kernel import kl_and_mlm_  # here because only a GPU's installation has Triton
+
+        return kl_and_mlm_, WORDS_MULTIPLE
+    return _kl_and_mlm_, 1
+
+
+def _kl_and_mlm_(
+    logits: Tensor,
+    teacher_logits: Tensor,
+    targets: Tensor,
+    *,
+    num_words: int,
+    temperature: float,
+    kl_weight: float,
+    mlm_weight: float,
+    needs_gradient: bool,
+) -> tuple[Tensor, Tensor]:
+    """Do what the kernel does, in plain torch; logits must be those of the words alone."""
+    T = temperature
+    kl, mlm = logits.new_zeros((2,), dtype=torch.float32)
+    rows = max(1, CACHED_LOGITS[logits.device.type] // num_words)
+    for part, teacher_part, words in zip(*(t.split(rows) for t in (logits, teacher_logits, targets)), strict=True):
+        student = part.float()
+        log_p = (teacher_part.float() / T).log_softmax(1)
+        log_q = (student / T).log_softmax(1)
+        p = log_p.exp()
+        kl += log_p.sub_(log_q).mul_(p).sum() * T**2
+        chosen = (words >= 0).nonzero().squeeze(1)
+        words = words[chosen, None]
+        log_hard = student[chosen].log_softmax(1)
+        mlm -= log_hard.gather(1, words).sum()
+        if needs_gradient:
+            gradient = log_q.exp_().sub_(p).mul_(kl_weight * T)
+            hard = log_hard.exp_()
+            hard.scatter_add_(1, words, hard.new_full(words.shape, -1.0))
+            part.copy_(gradient.index_add_(0, chosen, hard, alpha=mlm_weight))
+    return kl, mlm
+
+
 def _precision_of_products(hidden: Tensor) -> torch.dtype:
     device = hidden.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
 
 
-def _padded(hidden: Tensor, weight: Tensor, bias: Tensor, precision: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Return all three in a precision, with words of weight and bias 0 up to a multiple of WORDS_MULTIPLE."""
-    num_added = -len(weight) % WORDS_MULTIPLE
-    weight = F.pad(weight.detach().to(precision), (0, 0, 0, num_added))
-    return hidden.to(precision), weight, F.pad(bias.detach().to(precision), (0, num_added))
+def _padded(
+    hidden: Tensor, weight: Tensor, bias: Tensor, precision: torch.dtype, words_multiple: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return all three in a precision, with words of weight and bias 0 up to a multiple of a number."""
+    hidden, weight, bias = (tensor.detach().to(precision) for tensor in (hidden, weight, bias))
+    if num_added := -len(weight) % words_multiple:
+        weight, bias = F.pad(weight, (0, 0, 0, num_added)), F.pad(bias, (0, num_added))
+    return hidden, weight, bias
 
 
 def _add_product_(total: Tensor, left: Tensor, right: Tensor) -> None:

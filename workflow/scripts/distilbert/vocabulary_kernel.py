@@ -3,7 +3,7 @@
 Each program has one position: it reads the logits of student and teacher once for their log-sum-exps (with running
 maxima, as Milakov & Gimelshein 2018, arXiv:1805.02867), and again, from the cache, to write the gradient over the
 student's. All arithmetic is float32, whatever the precision of the logits. Nothing is shared between programs, so the
-results do not depend on their order. `vocabulary_head._plain` computes the same in plain torch.
+results do not depend on their order. `vocabulary_head._kl_and_mlm_` computes the same in plain torch.
 
 To run it without a GPU: pip install triton && TRITON_INTERPRET=1 pytest tests/test_vocabulary_head.py
 
