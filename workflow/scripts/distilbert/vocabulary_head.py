@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Logits of one model that are held at once: the matrix products want many rows. On a CPU those of 2,000 positions, as
-# each chunk reads and writes the weight's gradient anew; on a GPU 256 MB of bfloat16, some 4,000.
-CHUNK_LOGITS = {"cpu": 2**26, "cuda": 2**27}
-# Logits that plain torch goes over many times: on a CPU what its cache holds several times in float32.
+# Logits of one model that are held at once. On a CPU those of 1,000 positions, as each chunk reads and writes the whole
+# gradient of the weight; on a GPU 256 MB of bfloat16, some 4,000.
+CHUNK_LOGITS = {"cpu": 2**25, "cuda": 2**27}
+# Logits that plain torch goes over many times: on a CPU as many as its cache holds several times in float32.
 CACHED_LOGITS = {"cpu": 2**20, "cuda": 2**27}
 # Rows of matrices in whole cache lines, and whole tiles of the tensor cores: 30,522 is no multiple even of 8.
 WORDS_MULTIPLE = 64
