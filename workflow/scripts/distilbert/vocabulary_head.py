@@ -108,7 +108,7 @@ def _losses_and_gradients(
                 gradient = logits  # was left there
                 torch.mm(gradient, weight, out=hidden_gradient[part])
                 _add_product_(weight_gradient, gradient.T, hidden[part])
-                bias_gradient += gradient.sum(0, dtype=torch.float32)
+                _add_sum_(bias_gradient, gradient)
     if not needs_gradient:
         return kl, mlm, []
     return kl, mlm, [hidden_gradient, weight_gradient[:num_words], bias_gradient[:num_words]]
@@ -179,6 +179,14 @@ def _add_product_(total: Tensor, left: Tensor, right: Tensor) -> None:
         torch.addmm(total, left, right, out_dtype=total.dtype, out=total)
     else:
         total += left @ right
+
+
+def _add_sum_(total: Tensor, rows: Tensor) -> None:
+    """Add the sum of a matrix's rows to a float32 vector."""
+    if rows.dtype == total.dtype or total.is_cuda:
+        total += rows.sum(0, dtype=total.dtype)
+    else:  # a CPU's sum would first make a float32 copy of the matrix, and take seven times as long
+        total += rows.new_ones(len(rows)) @ rows
 
 
 @cache
