@@ -16,6 +16,8 @@ from pathlib import Path
 
 from distilbert.runlog import git_commit, machine
 
+ROOT = Path(__file__).resolve().parent.parent
+
 
 def interleave(
     ways: dict[str, Callable[[], object]],
@@ -90,7 +92,7 @@ def record(**figures) -> dict:
         "threads": torch.get_num_threads() if torch else 1,
         "versions": {name: metadata.version(name) for name in ("torch", "transformers", "tokenizers", "datasets")},
         "git_commit": git_commit(),
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join(["python", *sys.argv]).replace(f"{ROOT}{os.sep}", ""),
     }
 
 

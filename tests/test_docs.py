@@ -1,8 +1,10 @@
 """Documents: what they quote stands in committed files, and the environments hold the versions of the lock file."""
 
 import csv
+import json
 import re
 import statistics
+from pathlib import Path
 
 import yaml
 from check_docs import BLOCK, ROOT, pages, presets_table, with_tables
@@ -101,6 +103,15 @@ def test_committed_summaries_agree_with_their_tables():
         table = (folder / "summary.md").read_text(encoding="utf-8").strip().split("\n\n")[-1]
         pretrained = [100 * float(row["accuracy"]) for row in rows if row["approach"] == "pretrained"]
         assert f"| Student, pretrained | {statistics.mean(pretrained):.1f} |" in table, folder
+
+
+def test_results_name_no_place_of_the_machine_that_made_them():
+    """A command in a committed result can be typed in any checkout: no word of it is an absolute path."""
+    files = sorted((ROOT / "docs" / "results").rglob("*.json"))
+    commands = [figures["command"] for figures in map(json.loads, map(Path.read_text, files)) if "command" in figures]
+    assert len(commands) > 5
+    for command in commands:
+        assert not any(word.startswith("/") for word in command.split()), command
 
 
 def test_links_lead_somewhere():
