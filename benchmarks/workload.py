@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
+from measure import ROOT
 
 from distilbert.batching import STEPS_PER_POOL
 from distilbert.config import EncoderConfig
@@ -20,7 +21,6 @@ from distilbert.flops import Shape
 from distilbert.model import student_config
 from distilbert.tokens import MANIFEST_FILE, TokenShards, Vocabulary, write_shard
 
-ROOT = Path(__file__).parent.parent
 LENGTHS = json.loads(Path(__file__).with_name("lengths.json").read_text(encoding="utf-8"))
 SEED = 1
 # The student project's settings are for a GPU. On a CPU more tokens at once take memory and no less time.
