@@ -43,6 +43,11 @@ STUDENTS = {
     "the copied layers alone": ("ablation-text", "pretrained", {"pretrain": IDLE}),
     "direct, by the raw teacher": ("ablation-raw", "direct", {"direct_distillation": {"teacher": "raw"}}),
     "direct, by the fine-tuned teacher": (WHOLE_RUN, "direct", {}),
+    "direct, from the copied layers": (
+        "ablation-direct",
+        "direct",
+        {"direct_distillation": {"initialization": "teacher"}},
+    ),
     "random weights, only fine-tuned": (WHOLE_RUN, "scratch", {}),
     "all three losses, all steps": (WHOLE_RUN, "pretrained", {}),
     "the teacher": (WHOLE_RUN, "teacher", {}),

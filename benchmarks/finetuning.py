@@ -87,10 +87,14 @@ def main() -> None:
 def settings(size: workload.Size, stage: str) -> TrainingConfig:
     """Return the settings of a training: of one epoch, or of a whole direct distillation."""
     if stage == "direct":
-        values = {key: value for key, value in size.settings["direct_distillation"].items() if key != "teacher"}
+        values = _without(size.settings["direct_distillation"], "initialization", "teacher")
         return build(DirectDistillationConfig, values)
-    values = {key: value for key, value in size.settings["finetune"].items() if key not in ("seeds", "scratch")}
-    return build(TrainingConfig, {**values, "epochs": 1})
+    return build(TrainingConfig, _without(size.settings["finetune"], "seeds", "scratch") | {"epochs": 1})
+
+
+def _without(section: dict, *keys: str) -> dict:
+    """Return a section of the config but for what is no setting of the training itself."""
+    return {key: value for key, value in section.items() if key not in keys}
 
 
 def sample(size: workload.Size, stage: str, task: str) -> list[np.ndarray]:

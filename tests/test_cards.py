@@ -28,7 +28,7 @@ GENERATED = Sources(
     tasks=tasks_of(source="synthetic"),
     split="official",
     teacher={"source": "train", "from": "random values"},
-    teacher_layers=[0, 2],
+    copied_layers={"pretrained": [0, 2]},
     data="Generated demo tasks",
 )
 HUB = Sources(
@@ -36,7 +36,7 @@ HUB = Sources(
     tasks=tasks_of(source="hub", repository="nyu-mll/glue", revision=REVISION),
     split="official",
     teacher={"source": "hub", "repository": "google-bert/bert-base-uncased", "revision": REVISION},
-    teacher_layers=None,
+    copied_layers={},
     data="GLUE",
 )
 FOLDERS = Sources(
@@ -44,7 +44,7 @@ FOLDERS = Sources(
     tasks=tasks_of(source="own"),
     split="coursework",
     teacher={"source": "folder"},
-    teacher_layers=None,
+    copied_layers={"direct": [1, 3]},
     data="Own tasks",
 )
 # approach -> what its training was told beside the batch size.
@@ -184,6 +184,8 @@ def test_the_losses_of_a_distillation_are_named_with_their_weights(make_card):
     assert "from the teacher's layers 0, 2" in student
     assert "from random values" in make_card("pretrained", None, HUB)
     assert "2 x cross-entropy of the labels + 5 x KL" in make_card("direct", "mrpc")
+    assert make_card("direct", "mrpc").count("from random values") == 2
+    assert make_card("direct", "mrpc", FOLDERS).count("from the teacher's layers 1, 3 (from 0)") == 2
 
 
 def test_the_example_suits_the_task(make_card):

@@ -154,6 +154,35 @@ def test_a_corpus_folder_without_a_document_is_refused(tmp_path):
     assert line in done.stdout.splitlines()
 
 
+ONE_LAYER_SHORT = {"student": {"num_layers": 2, "teacher_layers": [0], "initialization": "random"}}
+
+
+@pytest.mark.parametrize(
+    ("overlay", "message"),
+    [
+        (
+            {"student": {"num_layers": 2, "teacher_layers": [0]}},
+            "student.teacher_layers names 1 layers, num_layers is 2",
+        ),
+        (
+            ONE_LAYER_SHORT | {"direct_distillation": {"initialization": "teacher"}},
+            "student.teacher_layers names 1 layers, num_layers is 2",
+        ),
+        ({"tasks": {"max_length": 256}}, "tasks.max_length is 256, teacher.train.model.max_positions only 128"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(tmp_path, overlay, message):
+    """Each is valid by the schema; a dry run names the keys and plans nothing."""
+    done = snakemake(tmp_path, "--dry-run", overlays=[overlay])
+    assert done.returncode != 0
+    assert f"config: {message}" in done.stdout and "Job stats" not in done.stdout
+
+
+def test_layers_that_no_student_copies_are_not_looked_at(tmp_path):
+    """With random students, as their number may be left from another config."""
+    assert snakemake(tmp_path, "--dry-run", "--quiet", overlays=[ONE_LAYER_SHORT]).returncode == 0
+
+
 @pytest.mark.parametrize("name", ["paper", "coursework"])
 @pytest.mark.parametrize("section", ["pretrain", "finetune", "direct_distillation"])
 def test_a_published_recipe_is_spelled_out(name, section):

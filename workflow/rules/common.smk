@@ -243,9 +243,11 @@ def sources():
         "tasks": {name: task_for_card(task) for name, task in TASKS.items()},
         "split": cfg("tasks.split"),
         "teacher": teacher,
-        "teacher_layers": (
-            cfg("student.teacher_layers") if cfg("student.initialization") == "teacher" else None
-        ),
+        "copied_layers": {
+            approach: cfg("student.teacher_layers")
+            for approach, initialization in INITIALIZATIONS.items()
+            if initialization == "teacher"
+        },
         "data": DATA_IN_WORDS,
     }
 
@@ -293,7 +295,7 @@ def check_config():
         WorkflowError: the message names the keys.
     """
     layers, num_layers = cfg("student.teacher_layers"), cfg("student.num_layers")
-    if cfg("student.initialization") == "teacher" and len(layers) != num_layers:
+    if "teacher" in INITIALIZATIONS.values() and len(layers) != num_layers:
         raise WorkflowError(
             f"config: student.teacher_layers names {len(layers)} layers, num_layers is {num_layers}"
         )
@@ -327,6 +329,11 @@ def per_model(pattern):
     return [pattern.format(**model) for model in MODELS]
 
 
+# What the student of each distillation starts from.
+INITIALIZATIONS = {
+    "pretrained": cfg("student.initialization"),
+    "direct": cfg("direct_distillation.initialization"),
+}
 # What each approach of the rule `finetune` starts from.
 ENCODERS = {
     "pretrained": "results/student/pretrained",

@@ -37,7 +37,7 @@ rule finetune:
 rule distill_task:
     input:
         unpack(lambda w: model_input("teacher", direct_teacher(w))),
-        **model_input("student", "results/student/random"),
+        **model_input("student", f"results/student/{cfg('direct_distillation.initialization')}"),
         train="results/tasks/{task}/train.arrow",
         validation="results/tasks/{task}/validation.arrow",
         manifest="results/tasks/{task}/manifest.json",
@@ -62,7 +62,7 @@ rule distill_task:
             metric=of_task("metric"),
             seed=lambda w: int(w.seed),
             teacher=cfg("direct_distillation.teacher"),
-            training=cfg("direct_distillation", without=("teacher",)),
+            training=cfg("direct_distillation", without=("initialization", "teacher")),
         ),
         **code("distill_task.py"),
     script:

@@ -1,8 +1,8 @@
 """Direct distillation: a teacher's knowledge of one task straight into a student that was never pretrained.
 
-Reads a teacher (fine-tuned on the task, or raw with a random classifier as the student project had it), the
-random student, the task's token shards and the tokenizer; writes a classifier in Hugging Face format, its
-training curve and metrics.
+Reads a teacher (fine-tuned on the task, or raw with a random classifier as the student project had it), the initial
+student (random, as the student project had it, or with layers of the teacher), the task's token shards and the
+tokenizer; writes a classifier in Hugging Face format, its training curve and metrics.
 """
 
 from pathlib import Path

@@ -37,15 +37,15 @@ class Sources:
 
     corpus, teacher and each of tasks: {"source": "synthetic" | "train" | "folder" | "hub" | "own"}, those of the Hub
     with "repository" and "revision"; a task with fields of `tasks.Task`, a teacher that is trained with what it is
-    trained "from". split: of the tasks. teacher_layers: those that the student began with, None for random values.
-    data: what tables say of the tasks.
+    trained "from". split: of the tasks. copied_layers: the teacher's that a distilled student began with, by its
+    approach; none for random values. data: what tables say of the tasks.
     """
 
     corpus: dict
     tasks: dict[str, dict]
     split: str
     teacher: dict
-    teacher_layers: list[int] | None
+    copied_layers: dict[str, list[int]]
     data: str
 
     def learnt_from(self, model: "TrainedModel") -> dict[str, dict]:
@@ -64,6 +64,11 @@ class Sources:
         is_ours = model.approach == "scratch" or self.teacher.get("from") == "random values"
         is_apache = self.teacher.get("repository", "").startswith("google-bert/")
         return "apache-2.0" if is_ours or is_apache else "unknown"
+
+    def start_of(self, model: "TrainedModel") -> str:
+        """Return what a distilled student began with."""
+        layers = self.copied_layers.get(model.approach)
+        return f"the teacher's layers {', '.join(map(str, layers))} (from 0)" if layers else "random values"
 
     @property
     def corpus_in_words(self) -> str:
@@ -257,8 +262,8 @@ def introduction(model: TrainedModel, sources: Sources) -> str:
         "fine-tuned",
         "scratch": "A DistilBERT that was fine-tuned from random values: the lower bound that pretraining is "
         "compared with",
-        "direct": "A DistilBERT from random values into which a teacher of this task was distilled, without "
-        "pretraining",
+        "direct": f"A DistilBERT from {sources.start_of(model)} into which a teacher of this task was distilled, "
+        "without pretraining",
     }[model.approach]
     return f"{origin}. It answers {classes} for {inputs} ({task['title']}). {model.shape[0].upper()}{model.shape[1:]}."
 
@@ -360,16 +365,14 @@ def objective(model: TrainedModel, sources: Sources) -> str:
         return (
             f"{settings['alpha_hard']:g} x cross-entropy of the labels + {settings['alpha_soft']:g} x KL to the "
             f"teacher's softened answers (temperature {settings['temperature']:g}) + {settings['alpha_cos']:g} x "
-            f"cosine distance of the last [CLS], from random values. The teacher is {teacher}."
+            f"cosine distance of the last [CLS], from {sources.start_of(model)}. The teacher is {teacher}."
         )
-    layers = sources.teacher_layers
-    start = "random values" if layers is None else f"the teacher's layers {', '.join(map(str, layers))} (from 0)"
     where = " of masked words" * settings["restrict_ce_to_mask"]
     return (
         f"{settings['alpha_ce']:g} x KL to the teacher's softened predictions{where} (temperature "
         f"{settings['temperature']:g}) + {settings['alpha_mlm']:g} x masked language modelling + "
         f"{settings['alpha_cos']:g} x cosine distance of the last hidden states "
-        f"([Sanh et al. 2019](https://arxiv.org/abs/1910.01108), section 3), from {start}."
+        f"([Sanh et al. 2019](https://arxiv.org/abs/1910.01108), section 3), from {sources.start_of(model)}."
     )
 
 
