@@ -78,7 +78,7 @@ SOURCES = {
     },
     "split": "official",
     "teacher": {"source": "train", "from": "random values"},
-    "teacher_layers": [1],
+    "copied_layers": {"pretrained": [1]},
     "data": "generated",
 }
 MODEL_FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
