@@ -37,7 +37,7 @@ rule finetune:
 rule distill_task:
     input:
         unpack(lambda w: model_input("teacher", direct_teacher(w))),
-        **model_input("student", f"results/student/{cfg('direct_distillation.initialization')}"),
+        **model_input("student", f"results/student/{INITIALIZATIONS['direct']}"),
         train="results/tasks/{task}/train.arrow",
         validation="results/tasks/{task}/validation.arrow",
         manifest="results/tasks/{task}/manifest.json",

@@ -29,7 +29,7 @@ rule initialize_student:
 rule pretrain:
     input:
         **model_input("teacher", "results/teacher"),
-        **model_input("student", f"results/student/{cfg('student.initialization')}"),
+        **model_input("student", f"results/student/{INITIALIZATIONS['pretrained']}"),
         train=token_shards("train"),
         validation=token_shards("validation"),
         test=token_shards("test"),
