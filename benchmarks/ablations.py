@@ -3,7 +3,7 @@
     PYTHONPATH=workflow/scripts:benchmarks python benchmarks/ablations.py --json FILE
 
 The students of `make minilm-long`, each without one part and pretrained for fewer steps, as all of them together are to
-take two cores an hour or two. Each is a run of the workflow in a folder of its own (runs/ablation-*), asked for the
+take two cores two hours. Each is a run of the workflow in a folder of its own (runs/ablation-*), asked for the
 predictions alone, with the teacher of runs/minilm-long, which must be there; that run's own models stand below them,
 and last its teacher without the masked-LM training that gave it a head. A run that was stopped goes on when the command
 is typed again. All models are scored on the same test examples, so that the difference to the student with everything
@@ -61,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cores", type=int, default=os.cpu_count())
     parser.add_argument("--steps", type=int, default=150, help="of the distillation pretraining")
-    parser.add_argument("--tasks", nargs="+", default=["sst2", "cola"], choices=sorted(TASKS))
+    parser.add_argument("--tasks", nargs="+", default=["sst2", "cola", "mrpc", "rte"], choices=sorted(TASKS))
     parser.add_argument("--students", nargs="+", default=list(STUDENTS), choices=list(STUDENTS))
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
