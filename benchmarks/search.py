@@ -31,7 +31,7 @@ TRIED = {
     | {"student.teacher_layers": ([0, 2, 5], [1, 3, 5], [0, 1, 2]), "pretrain.max_steps": (800, 1500)},
     "teacher": FINETUNING,
     "direct": {
-        "direct_distillation.initialization": ("random", "teacher"),
+        "direct_distillation.initialization": ("random", "teacher", "pretrained"),
         "direct_distillation.learning_rate": (1e-4, 3e-4, 1e-3),
         "direct_distillation.temperature": (2.0, 1.0, 4.0),
         "direct_distillation.epochs": (3, 10),

@@ -28,7 +28,8 @@ GENERATED = Sources(
     tasks=tasks_of(source="synthetic"),
     split="official",
     teacher={"source": "train", "from": "random values"},
-    copied_layers={"pretrained": [0, 2]},
+    initializations={"pretrained": "teacher", "direct": "random"},
+    teacher_layers=[0, 2],
     data="Generated demo tasks",
 )
 HUB = Sources(
@@ -36,7 +37,8 @@ HUB = Sources(
     tasks=tasks_of(source="hub", repository="nyu-mll/glue", revision=REVISION),
     split="official",
     teacher={"source": "hub", "repository": "google-bert/bert-base-uncased", "revision": REVISION},
-    copied_layers={},
+    initializations={"pretrained": "random", "direct": "pretrained"},
+    teacher_layers=None,
     data="GLUE",
 )
 FOLDERS = Sources(
@@ -44,7 +46,8 @@ FOLDERS = Sources(
     tasks=tasks_of(source="own"),
     split="coursework",
     teacher={"source": "folder"},
-    copied_layers={"direct": [1, 3]},
+    initializations={"pretrained": "random", "direct": "teacher"},
+    teacher_layers=[1, 3],
     data="Own tasks",
 )
 # approach -> what its training was told beside the batch size.
@@ -140,6 +143,8 @@ def test_a_model_of_the_hub_names_its_base_model_and_data_sets(make_card):
     assert (result.dataset_type, result.dataset_config, result.dataset_split) == ("nyu-mll/glue", "cola", "validation")
     assert result.dataset_revision == REVISION
     assert ModelCard(make_card("teacher", "cola", HUB)).data.datasets == ["nyu-mll/glue"]
+    from_pretrained = ModelCard(make_card("direct", "cola", HUB))
+    assert from_pretrained.data.datasets == ["wikimedia/wikipedia", "nyu-mll/glue"]
     scratch = ModelCard(make_card("scratch", "cola", HUB)).data
     assert (scratch.base_model, scratch.datasets) == (None, ["nyu-mll/glue"])
 
@@ -186,6 +191,7 @@ def test_the_losses_of_a_distillation_are_named_with_their_weights(make_card):
     assert "2 x cross-entropy of the labels + 5 x KL" in make_card("direct", "mrpc")
     assert make_card("direct", "mrpc").count("from random values") == 2
     assert make_card("direct", "mrpc", FOLDERS).count("from the teacher's layers 1, 3 (from 0)") == 2
+    assert make_card("direct", "mrpc", HUB).count("from the student that was pretrained on") == 2
 
 
 def test_the_example_suits_the_task(make_card):

@@ -100,7 +100,9 @@ def jobs_of(config: dict, shards: list[str] | None = None) -> dict[str, list[str
     has_own_shape = sources["teacher"] == "train" and not config["teacher"]["train"]["init"]
     jobs["initialize_student random"] = [vocabulary] if has_own_shape else [vocabulary, teacher]
     initialization = config["student"]["initialization"]
-    if "teacher" in (initialization, config["direct_distillation"]["initialization"]):
+    direct = config["direct_distillation"]["initialization"]
+    start_of_direct = "pretrain" if direct == "pretrained" else f"initialize_student {direct}"
+    if "teacher" in (initialization, direct):
         jobs["initialize_student teacher"] = [vocabulary, teacher]
     jobs["pretrain"] = [vocabulary, teacher, f"initialize_student {initialization}", "encode_shard *"]
     encoders = {"pretrained": "pretrain", "teacher": teacher}
@@ -118,8 +120,7 @@ def jobs_of(config: dict, shards: list[str] | None = None) -> dict[str, list[str
             is_raw = config["direct_distillation"]["teacher"] == "raw"
             from_teacher = teacher if is_raw else f"finetune teacher/{task}/{seed}"
             models[f"direct/{task}/{seed}"] = f"distill_task {task}/{seed}"
-            student = f"initialize_student {config['direct_distillation']['initialization']}"
-            jobs[f"distill_task {task}/{seed}"] = [*data, student, from_teacher]
+            jobs[f"distill_task {task}/{seed}"] = [*data, start_of_direct, from_teacher]
     for approach in {*encoders, "direct"}:
         for seed in seeds:
             scored = [models[f"{approach}/{task}/{seed}"] for task in tasks]
@@ -751,6 +752,13 @@ SOMETHING = (
         ("distill_task *",),
         INPUTS_CHANGED,
         overlay={"direct_distillation": {"initialization": "teacher"}},
+        keys=("direct_distillation.initialization",),
+    ),
+    Case(
+        "direct_distillation.initialization: pretrained",
+        ("distill_task *",),
+        INPUTS_CHANGED,
+        overlay={"direct_distillation": {"initialization": "pretrained"}},
         keys=("direct_distillation.initialization",),
     ),
     Case(

@@ -78,7 +78,8 @@ SOURCES = {
     },
     "split": "official",
     "teacher": {"source": "train", "from": "random values"},
-    "copied_layers": {"pretrained": [1]},
+    "initializations": {"pretrained": "teacher", "direct": "random"},
+    "teacher_layers": [1],
     "data": "generated",
 }
 MODEL_FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}

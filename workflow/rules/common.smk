@@ -243,11 +243,8 @@ def sources():
         "tasks": {name: task_for_card(task) for name, task in TASKS.items()},
         "split": cfg("tasks.split"),
         "teacher": teacher,
-        "copied_layers": {
-            approach: cfg("student.teacher_layers")
-            for approach, initialization in INITIALIZATIONS.items()
-            if initialization == "teacher"
-        },
+        "initializations": INITIALIZATIONS,
+        "teacher_layers": cfg("student.teacher_layers") if "teacher" in INITIALIZATIONS.values() else None,
         "data": DATA_IN_WORDS,
     }
 
@@ -329,7 +326,7 @@ def per_model(pattern):
     return [pattern.format(**model) for model in MODELS]
 
 
-# What the student of each distillation starts from.
+# What the student of each distillation starts from: a folder below results/student.
 INITIALIZATIONS = {
     "pretrained": cfg("student.initialization"),
     "direct": cfg("direct_distillation.initialization"),

@@ -1,4 +1,4 @@
-"""Fine-tuning on the tasks, and direct distillation without pretraining."""
+"""Fine-tuning on the tasks, and distillation of fine-tuned teachers."""
 
 
 rule finetune:

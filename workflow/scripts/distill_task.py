@@ -1,8 +1,9 @@
-"""Direct distillation: a teacher's knowledge of one task straight into a student that was never pretrained.
+"""Direct distillation: a teacher's knowledge of one task straight into a student.
 
 Reads a teacher (fine-tuned on the task, or raw with a random classifier as the student project had it), the initial
-student (random, as the student project had it, or with layers of the teacher), the task's token shards and the
-tokenizer; writes a classifier in Hugging Face format, its training curve and metrics.
+student (random, as the student project had it, or with layers of the teacher) or the pretrained one (the second step
+of distillation in section 4.1 of Sanh et al. 2019), the task's token shards and the tokenizer; writes a classifier in
+Hugging Face format, its training curve and metrics.
 """
 
 from pathlib import Path

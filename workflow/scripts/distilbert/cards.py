@@ -37,20 +37,23 @@ class Sources:
 
     corpus, teacher and each of tasks: {"source": "synthetic" | "train" | "folder" | "hub" | "own"}, those of the Hub
     with "repository" and "revision"; a task with fields of `tasks.Task`, a teacher that is trained with what it is
-    trained "from". split: of the tasks. copied_layers: the teacher's that a distilled student began with, by its
-    approach; none for random values. data: what tables say of the tasks.
+    trained "from". split: of the tasks. initializations: what each distilled student began with ("teacher", "random" or
+    "pretrained"), by its approach. teacher_layers: those that are copied, None where none are. data: what tables say of
+    the tasks.
     """
 
     corpus: dict
     tasks: dict[str, dict]
     split: str
     teacher: dict
-    copied_layers: dict[str, list[int]]
+    initializations: dict[str, str]
+    teacher_layers: list[int] | None
     data: str
 
     def learnt_from(self, model: "TrainedModel") -> dict[str, dict]:
         """Return what a model, or its teacher in this run, was trained on: "corpus", "task" or both."""
-        saw_corpus = {"pretrained": True, "scratch": False}.get(model.approach, self.teacher["source"] == "train")
+        by_others = self.teacher["source"] == "train" or self.initializations.get(model.approach) == "pretrained"
+        saw_corpus = {"pretrained": True, "scratch": False}.get(model.approach, by_others)
         return ({"corpus": self.corpus} if saw_corpus else {}) | (
             {"task": self.tasks[model.task]} if model.task else {}
         )
@@ -67,8 +70,12 @@ class Sources:
 
     def start_of(self, model: "TrainedModel") -> str:
         """Return what a distilled student began with."""
-        layers = self.copied_layers.get(model.approach)
-        return f"the teacher's layers {', '.join(map(str, layers))} (from 0)" if layers else "random values"
+        initialization = self.initializations.get(model.approach)
+        if initialization == "pretrained":
+            return f"the student that was pretrained on {self.corpus_in_words}"
+        if initialization == "teacher":
+            return f"the teacher's layers {', '.join(map(str, self.teacher_layers))} (from 0)"
+        return "random values"
 
     @property
     def corpus_in_words(self) -> str:
@@ -262,8 +269,7 @@ def introduction(model: TrainedModel, sources: Sources) -> str:
         "fine-tuned",
         "scratch": "A DistilBERT that was fine-tuned from random values: the lower bound that pretraining is "
         "compared with",
-        "direct": f"A DistilBERT from {sources.start_of(model)} into which a teacher of this task was distilled, "
-        "without pretraining",
+        "direct": f"A DistilBERT from {sources.start_of(model)} into which a teacher of this task was distilled",
     }[model.approach]
     return f"{origin}. It answers {classes} for {inputs} ({task['title']}). {model.shape[0].upper()}{model.shape[1:]}."
 
