@@ -142,4 +142,5 @@ docs: ## copy what README and docs quote from a finished run: RUN=runs/minilm NA
 	mkdir -p docs/results/$(NAME)
 	cp $(RUN)/results/summary.csv $(RUN)/results/summary.md $(RUN)/results/cross_evaluation.csv \
 	  $(RUN)/results/efficiency.csv $(RUN)/results/plots/*.png docs/results/$(NAME)/
+	cp $(RUN)/results/student/pretrained/training.csv docs/results/$(NAME)/pretraining.csv
 	$(BIN)/python tests/check_docs.py --write
