@@ -6,6 +6,7 @@
 import ast
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -27,6 +28,9 @@ NUM_SERVERS = 2
 INPUTS_CHANGED = "Set of input files has changed"
 FILE_CHANGED = "Updated input files"
 FILE_MISSING = "Missing output files"
+# Of an input that another job made. Those two jobs did not wait for each other, and where the other one ended last,
+# Snakemake calls its file newer and looks no further.
+OTHER_INPUT = f"{INPUTS_CHANGED}|{FILE_CHANGED}"
 
 # --- The projects ---------------------------------------------------------------------------------------------------
 
@@ -170,7 +174,7 @@ class Case:
     """An edit of a finished project, and what it makes stale.
 
     first: patterns of the jobs that the edit itself makes stale; all that reads from them follows. why: what the
-    reason of those names: settings and modules (a set), or a phrase. overlay: the edited settings. edit: changes
+    reason of those names: settings and modules (a set), or a pattern. overlay: the edited settings. edit: changes
     files. keys: the config's keys that this case is about.
     """
 
@@ -737,7 +741,7 @@ SOMETHING = (
     Case(
         "student.initialization: random",
         ("pretrain",),
-        INPUTS_CHANGED,
+        OTHER_INPUT,
         overlay={"student": {"initialization": "random"}},
         keys=("student.initialization",),
     ),
@@ -750,14 +754,14 @@ SOMETHING = (
     Case(
         "direct_distillation.initialization: teacher",
         ("distill_task *",),
-        INPUTS_CHANGED,
+        OTHER_INPUT,
         overlay={"direct_distillation": {"initialization": "teacher"}},
         keys=("direct_distillation.initialization",),
     ),
     Case(
         "direct_distillation.initialization: pretrained",
         ("distill_task *",),
-        INPUTS_CHANGED,
+        OTHER_INPUT,
         overlay={"direct_distillation": {"initialization": "pretrained"}},
         keys=("direct_distillation.initialization",),
     ),
@@ -1030,7 +1034,7 @@ def test_an_edit_plans_exactly_what_it_made_stale(case, outcomes):
         if not is_first:
             assert "Input files updated by another job" in reason
         elif isinstance(case.why, str):
-            assert case.why in reason
+            assert re.search(case.why, reason)
         else:
             assert changed_params(reason) == {SHOWN_WHOLE.get((job, name), name) for name in case.why}
 
